@@ -1,0 +1,45 @@
+# Two commands: `make demo` and `make test`. Each makes .venv when it is missing and installs what it needs.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+READY := $(VENV)/.ready
+# What the test command gets on top, for example: make test ARGS="-x -k pool"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
+	@echo "             (make demo ONCE=1 runs through and ends)"
+	@echo "make test    run the tests"
+	@echo "make lint    check format, style and types"
+	@echo "make clean   remove .venv and everything else that was generated"
+
+demo: $(READY)
+	@echo "demo: sends mail from Django and Flask through a local SMTP server and shows what became of it"
+	@$(PYTHON) -m example_project.demo $(if $(filter-out 0,$(ONCE)),--once)
+
+test: $(READY)
+	@echo "test: runs the tests, in random order"
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: $(READY)
+	@echo "lint: checks format (ruff), style (ruff) and types (mypy, strict)"
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+clean:
+	@echo "clean: removes .venv, caches and build results"
+	@rm -rf $(VENV) .matrix .nox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is newer than pyproject.toml, or the environment is brought up to date. pip learnt
+# --group in 25.1, so it comes first.
+$(READY): pyproject.toml
+	@test -x $(PYTHON) || .ci/make-venv $(VENV)
+	@echo "install: puts mailbridge and the development tools into $(VENV)"
+	@$(PYTHON) -m pip install --quiet --upgrade "pip>=25.1"
+	@$(PYTHON) -m pip install --quiet --editable ".[django,flask,scram,dkim,testing]" --group dev
+	@touch $@
