@@ -7,13 +7,14 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint matrix clean
 
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
 	@echo "             (make demo ONCE=1 runs through and ends)"
 	@echo "make test    run the tests"
 	@echo "make lint    check format, style and types"
+	@echo "make matrix  run the tests with each Python and Django that is supported and found here"
 	@echo "make clean   remove .venv and everything else that was generated"
 
 demo: $(READY)
@@ -29,6 +30,10 @@ lint: $(READY)
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+matrix: $(READY)
+	@echo "matrix: runs the tests with each supported pair of Python and Django"
+	@$(PYTHON) -m nox
 
 clean:
 	@echo "clean: removes .venv, caches and build results"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -33,20 +34,37 @@ LINES_OF_A_FILE = 350 * 1.1
 LINES_OF_A_FUNCTION = 60
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, absolute name) of everything that the file imports, wherever it does.
+class Import(NamedTuple):
+    line: int
+    name: str
+    # Under "if TYPE_CHECKING:" a value may name what is above it; it does not depend on it.
+    for_types: bool
 
-    ``from a import b`` yields ``a.b``, since b can be a module. What stands under ``if
-    TYPE_CHECKING:`` counts too: a type is knowledge of the other room as well.
+
+def imports(path: Path) -> Iterator[Import]:
+    """Yield everything that the file imports, wherever it does.
+
+    ``from a import b`` yields ``a.b``, since b can be a module.
     """
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    tree = ast.parse(path.read_bytes())
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    guarded = {
+        inner
+        for block in blocks
+        if isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING"
+        for statement in block.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
+            for alias in node.names:
+                yield Import(node.lineno, alias.name, node in guarded)
         elif isinstance(node, ast.ImportFrom):
             parents = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*parents, *([node.module] if node.module else [])])
-            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+            for alias in node.names:
+                yield Import(node.lineno, f"{module}.{alias.name}", node in guarded)
 
 
 def room(name: str) -> str | None:
@@ -66,28 +84,35 @@ def floor(room: str) -> int:
 def forbidden(path: Path) -> Iterator[str]:
     """Yield a sentence for each import that does not point downwards."""
     package, *parts = path.relative_to(ROOT).with_suffix("").parts
-    here = parts[0]
-    for line, name in imports(path):
-        top = name.partition(".")[0]
-        says = f"{path.relative_to(ROOT)}:{line} imports {name}"
-        if package == "mailbridge":
-            there = room(name)
-            if top in FRAMEWORKS:
-                yield f"{says}: the core knows no framework"
-            if here == "protocol" and top in NO_IO:
-                yield f"{says}: the protocol does no I/O"
-            if here == "__init__":
-                continue
-            if top == "mailbridge" and there is None and floor(here) < len(FLOORS):
-                yield f"{says}: the package itself imports everything"
-            if there is not None and floor(there) > floor(here):
-                yield f"{says}: {there} is above {here}"
-            if here in SOCKETS and there in SOCKETS and here != there:
-                yield f"{says}: sync and aio do not know each other"
-        elif top in PACKAGES and top not in ("mailbridge", package):
-            yield f"{says}: the frameworks' packages do not know each other"
-        elif top in {"django", "flask"} and top != package.removeprefix("mailbridge_"):
-            yield f"{says}: that is the other framework"
+    complaints = in_the_core if package == "mailbridge" else in_a_framework
+    for each in imports(path):
+        here = parts[0] if package == "mailbridge" else package
+        for complaint in complaints(here, each):
+            yield f"{path.relative_to(ROOT)}:{each.line} imports {each.name}: {complaint}"
+
+
+def in_the_core(here: str, imported: Import) -> Iterator[str]:
+    top, there = imported.name.partition(".")[0], room(imported.name)
+    if top in FRAMEWORKS:
+        yield "the core knows no framework"
+    if here == "protocol" and top in NO_IO and not imported.for_types:
+        yield "the protocol does no I/O"
+    if here == "__init__" or imported.for_types:
+        return
+    if top == "mailbridge" and there is None and floor(here) < len(FLOORS):
+        yield "the package itself imports everything"
+    if there is not None and floor(there) > floor(here):
+        yield f"{there} is above {here}"
+    if here in SOCKETS and there in SOCKETS and here != there:
+        yield "sync and aio do not know each other"
+
+
+def in_a_framework(here: str, imported: Import) -> Iterator[str]:
+    top = imported.name.partition(".")[0]
+    if top in PACKAGES and top not in ("mailbridge", here):
+        yield "the frameworks' packages do not know each other"
+    if top in {"django", "flask"} and top != here.removeprefix("mailbridge_"):
+        yield "that is the other framework"
 
 
 def names(path: Path) -> str:
@@ -112,6 +137,16 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     assert {name: size for name, size in sizes.items() if size > LINES_OF_A_FUNCTION} == {}
 
 
+def test_a_name_for_types_may_come_from_above(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    path = tmp_path / "mailbridge/errors.py"
+    (tmp_path / "mailbridge/protocol").mkdir(parents=True)
+    path.write_text("if TYPE_CHECKING:\n    from .protocol.reply import Reply")
+    assert list(forbidden(path)) == []
+
+
 @pytest.mark.parametrize(
     ("file", "source", "complaint"),
     [
@@ -122,6 +157,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
         ("mailbridge/errors.py", "from . import protocol", "protocol is above errors"),
         ("mailbridge/sync/new.py", "from mailbridge.aio import driver", "each other"),
         ("mailbridge/options.py", "from django.conf import settings", "no framework"),
+        ("mailbridge/sync/new.py", "if TYPE_CHECKING:\n    import flask", "no framework"),
         ("mailbridge_django/new.py", "import mailbridge_flask", "each other"),
         ("mailbridge_flask/new.py", "import django", "other framework"),
     ],

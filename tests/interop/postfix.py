@@ -143,7 +143,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True)
 class Postfix:
-    """A running Postfix. The port `submission` wants AUTH (after STARTTLS), `submissions` is TLS."""
+    """A running Postfix. `submission` wants AUTH (after STARTTLS); `submissions` is TLS at once."""
 
     top: Path
     port: int

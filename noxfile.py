@@ -1,0 +1,61 @@
+"""The matrix: each Python with the newest Django it runs. `nox` tests with what is found here."""
+
+import os
+import shutil
+import subprocess
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import nox
+
+MATRIX = [("3.11", "5.2"), ("3.12", "6.0"), ("3.13", "6.1")]
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python that runs and is of this version, from the PATH or from pyenv."""
+    name = f"python{version}"
+    pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    installed = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
+    candidates = [shutil.which(name), *map(str, reversed(installed))]
+    return next((each for each in candidates if each and runs(each)), None)
+
+
+def runs(python: str) -> bool:
+    """Say whether it does; in the PATH may be a shim of pyenv for a version not selected."""
+    return subprocess.run([python, "-c", ""], check=False, capture_output=True).returncode == 0
+
+
+def add_session(version: str, django: str) -> None:
+    python = interpreter(version)
+    title = f"matrix: python{version} × Django {django}"
+
+    def run(session: nox.Session) -> None:
+        if python is None:
+            print(f"{title}: not found here: skipped", flush=True)
+            session.skip(f"there is no python{version}")
+        session.install("--upgrade", "pip>=25.1")
+        session.install(
+            "--editable",
+            ".[django,flask,scram,dkim,testing]",
+            f"django=={django}.*",
+            *nox.project.dependency_groups(PROJECT, "test"),
+        )
+        # The real mail servers do not depend on the version of a framework.
+        report = Path(session.create_tmp()) / "report.xml"
+        tests = session.posargs or ["-m", "not interop"]
+        session.run("pytest", f"--junit-xml={report}", *tests)
+        suite = ET.parse(report).getroot().find("testsuite")
+        count = {name: int(suite.get(name)) for name in ("tests", "skipped")}
+        passed, skipped = count["tests"] - count["skipped"], count["skipped"]
+        print(f"{title}: {passed} passed, {skipped} skipped", flush=True)
+
+    run.__doc__ = f"Run the tests with Python {version} and Django {django}."
+    nox.session(run, python=python or False, name=f"python{version}-django{django}")
+
+
+for version, django in MATRIX:
+    add_session(version, django)
