@@ -33,7 +33,8 @@ lint: $(READY)
 
 matrix: $(READY)
 	@echo "matrix: runs the tests with each supported pair of Python and Django"
-	@$(PYTHON) -m nox
+	@$(PYTHON) -m pip install --quiet --group matrix
+	@$(PYTHON) -m nox $(if $(ARGS),-- $(ARGS))
 
 clean:
 	@echo "clean: removes .venv, caches and build results"
