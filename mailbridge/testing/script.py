@@ -64,9 +64,11 @@ class Rule:
         return self.recipient is None or any(_matches(self.recipient, r) for r in recipients)
 
     def use(self, plan: Plan) -> Plan:
-        if self.times is not None:
+        """The changed plan; ``plan`` itself, and not counted, if the rule does not apply to it."""
+        changed = self.apply(plan)
+        if changed is not plan and self.times is not None:
             self.times -= 1
-        return self.apply(plan)
+        return changed
 
 
 class Script:
@@ -237,9 +239,11 @@ class Script:
         recipients, decided = tuple(recipients), set[str]()
         with self._lock:
             for rule in reversed(self._rules):
-                if rule.kind not in decided and rule.matches(points, recipients):
+                if rule.kind in decided or not rule.matches(points, recipients):
+                    continue
+                if (changed := rule.use(plan)) is not plan:
                     decided.add(rule.kind)
-                    plan = rule.use(plan)
+                    plan = changed
         return plan
 
     def greylisted(self, sender: str, recipient: str) -> bool:
@@ -273,6 +277,5 @@ def encode_reply(reply: str | bytes) -> bytes:
 
 
 def _matches(pattern: str, address: str) -> bool:
-    pattern, address = pattern.lower(), address.lower()
-    # Compared as text first: "[" of an address literal means a character class to fnmatch.
-    return pattern == address or fnmatchcase(address, pattern)
+    # The "[" of an address literal would begin a character class.
+    return fnmatchcase(address.lower(), pattern.lower().replace("@[", "@[[]"))

@@ -11,7 +11,8 @@ from typing import Final, Literal
 _PATH: Final = re.compile(
     r"""
     < (?: @[^\s<>:]+ : )?                                   # source route, ignored
-    (?P<address> (?: "(?:[^"\\]|\\.)*" | [^\s<>@",:;()\\]+ ) @ [^\s<>@"(),;\\]+
+    (?P<address> (?: "(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*" | [^\x00-\x20\x7f<>@",:;()\\]+ )
+                 @ [^\x00-\x20\x7f<>@"(),;\\]+
                | postmaster )?
     > (?: [ ] (?P<parameters> \S.* ) )? [ ]?
     """,
