@@ -1,0 +1,114 @@
+"""mailbridge: an SMTP client that tells you who got your mail.
+
+Three levels over one engine: `SMTP`, `SMTP_SSL`, `LMTP` (one session, smtplib's interface);
+`Transport` (messages in, reports out); and the packages `mailbridge_django` and `mailbridge_flask`.
+"""
+
+from .envelope import Address, Envelope
+from .errors import (
+    AddressError,
+    AuthenticationFailed,
+    BatchError,
+    CertificateError,
+    ConnectError,
+    ConnectRefused,
+    ConnectTimeout,
+    DeliveryInDoubt,
+    DeliveryInDoubtTimeout,
+    Disconnected,
+    GreetingRefused,
+    HeloRefused,
+    HostNotFound,
+    InvalidInput,
+    MailError,
+    MessageRefused,
+    NonASCIIAddress,
+    NotSupported,
+    OptionError,
+    PortError,
+    ProtocolViolation,
+    RecipientsRefused,
+    ReplyTimeout,
+    ResponseError,
+    SenderRefused,
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPDataError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPNotSupportedError,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPSenderRefused,
+    SMTPServerDisconnected,
+    SomeRecipientsRefused,
+    TLSError,
+)
+from .options import TLS, Relay, Secret, Timeouts
+from .protocol.reply import EnhancedStatus, Reply
+from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
+from .sync.smtp import LMTP, SMTP, SMTP_SSL
+from .sync.transport import Transport
+
+__all__ = [
+    # one session
+    "SMTP",
+    "SMTP_SSL",
+    "LMTP",
+    # mails in, reports out
+    "Transport",
+    # values
+    "Address",
+    "Envelope",
+    "Relay",
+    "TLS",
+    "Timeouts",
+    "Secret",
+    # results
+    "DeliveryReport",
+    "RecipientResult",
+    "State",
+    "Phase",
+    "OnRefused",
+    "Reply",
+    "EnhancedStatus",
+    # errors
+    "AddressError",
+    "AuthenticationFailed",
+    "BatchError",
+    "CertificateError",
+    "ConnectError",
+    "ConnectRefused",
+    "ConnectTimeout",
+    "DeliveryInDoubt",
+    "DeliveryInDoubtTimeout",
+    "Disconnected",
+    "GreetingRefused",
+    "HeloRefused",
+    "HostNotFound",
+    "InvalidInput",
+    "MailError",
+    "MessageRefused",
+    "NonASCIIAddress",
+    "NotSupported",
+    "OptionError",
+    "PortError",
+    "ProtocolViolation",
+    "RecipientsRefused",
+    "ReplyTimeout",
+    "ResponseError",
+    "SenderRefused",
+    "SomeRecipientsRefused",
+    "TLSError",
+    # errors by smtplib's names
+    "SMTPAuthenticationError",
+    "SMTPConnectError",
+    "SMTPDataError",
+    "SMTPException",
+    "SMTPHeloError",
+    "SMTPNotSupportedError",
+    "SMTPRecipientsRefused",
+    "SMTPResponseException",
+    "SMTPSenderRefused",
+    "SMTPServerDisconnected",
+]

@@ -1,0 +1,283 @@
+"""Addresses and envelopes: text becomes a value once, at the border.
+
+The wire form of an address is rebuilt from its parsed parts, never copied from the input, so no
+CR, LF, space or ESMTP parameter in an address can reach the server.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from .errors import AddressError, NonASCIIAddress
+
+# RFC 5321 section 4.5.3.1: octets in a local part, a domain and a path with its brackets.
+MAX_LOCAL_PART = 64
+MAX_DOMAIN = 255
+MAX_PATH = 256
+# Far above any mailbox with its display name; a longer text is an attack on parsing time.
+MAX_TEXT = 2048
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@({_LABEL}(?:\.{_LABEL})*)")
+_DOT_STRING = re.compile(rf"(?:{_ATEXT}|[^\x00-\x7f])+(?:\.(?:{_ATEXT}|[^\x00-\x7f])+)*")
+_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+# What an unquoted local part may hold in practice: a dot in an odd place is sent quoted.
+_LOOSE_LOCAL = re.compile(rf"(?:{_ATEXT}|[.]|[^\x00-\x7f])+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox, ``local-part@domain``, or a mailbox of the server's own (no domain).
+
+    `local_part` is as it stands in a path, quoted where that is needed; `domain` is as written.
+    Use `Address.parse` to make one from text.
+    """
+
+    local_part: str
+    domain: str | None = None
+
+    @classmethod
+    def parse(cls, text: str | Address) -> Address:
+        """Parse ``a@b``, ``<a@b>``, ``Name <a@b>``, ``"a b"@c``, ``a@[192.0.2.1]`` or ``webmaster``.
+
+        Raises AddressError (a ValueError) for anything that is not exactly one mailbox.
+        """
+        if isinstance(text, Address):
+            return text
+        if not isinstance(text, str):
+            raise AddressError(f"an address must be str or Address, not {type(text).__name__}")
+        plain = _PLAIN.fullmatch(text) if len(text) <= MAX_PATH else None
+        if plain is not None and len(plain[1]) <= MAX_LOCAL_PART and len(plain[2]) <= MAX_DOMAIN:
+            return cls(plain[1], plain[2])
+        return _Parser(text).address()
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """True if no server without SMTPUTF8 can take this address (RFC 6531 section 3.2)."""
+        return not self.local_part.isascii()
+
+    @property
+    def ascii_domain(self) -> str | None:
+        """The domain as A-labels (IDNA 2008 with UTS 46), as it goes on the wire."""
+        return None if self.domain is None else to_ascii_domain(self.domain)
+
+    def path(self, smtputf8: bool = False) -> bytes:
+        """The path between the angle brackets of MAIL or RCPT.
+
+        Raises NonASCIIAddress if the local part is not ASCII and `smtputf8` is false.
+        """
+        if not smtputf8 and self.needs_smtputf8:
+            raise NonASCIIAddress(
+                f"the address {str(self)!r} can only be sent to a server that offers SMTPUTF8",
+                self.local_part,
+            )
+        domain = self.ascii_domain
+        return (self.local_part if domain is None else f"{self.local_part}@{domain}").encode()
+
+    def __str__(self) -> str:
+        return self.local_part if self.domain is None else f"{self.local_part}@{self.domain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who a mail comes from and whom it goes to: the reverse-path and the forward-paths.
+
+    Texts are parsed; a recipient named twice is kept once, in the first place. A reverse-path of
+    None is the null reverse-path ``<>`` of notifications (RFC 5321 section 4.5.5).
+    Raises AddressError (a ValueError) for a bad address or when there is no recipient.
+    """
+
+    reverse_path: Address | None
+    forward_paths: tuple[Address, ...]
+
+    def __init__(
+        self,
+        reverse_path: Address | str | None,
+        forward_paths: Address | str | Iterable[Address | str],
+    ) -> None:
+        if isinstance(forward_paths, (str, Address)):
+            forward_paths = (forward_paths,)
+        recipients = tuple(dict.fromkeys(map(Address.parse, forward_paths)))
+        if not recipients:
+            raise AddressError("no recipients: name at least one address to send to")
+        object.__setattr__(self, "reverse_path", parse_reverse_path(reverse_path))
+        object.__setattr__(self, "forward_paths", recipients)
+
+    @property
+    def sender(self) -> str | None:
+        """The reverse-path as text; None for the null reverse-path."""
+        return None if self.reverse_path is None else str(self.reverse_path)
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """The forward-paths as texts, the keys of the report."""
+        return tuple(map(str, self.forward_paths))
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """True if one of the addresses needs SMTPUTF8."""
+        addresses = (*self.forward_paths, *((self.reverse_path,) if self.reverse_path else ()))
+        return any(address.needs_smtputf8 for address in addresses)
+
+
+def parse_reverse_path(text: Address | str | None) -> Address | None:
+    """The address of a sender. None and ``<>`` are the null reverse-path."""
+    if text is None or text == "<>":
+        return None
+    if text == "":
+        raise AddressError(
+            "no sender: give an address, or None for the null reverse-path of notifications"
+        )
+    return Address.parse(text)
+
+
+def to_ascii_domain(domain: str) -> str:
+    """`domain` as A-labels. Raises AddressError where IDNA 2008 (RFC 5891) does not allow it."""
+    if domain.isascii():
+        return domain
+    # Imported here: its tables take a while to load and most mail never needs them.
+    import idna
+
+    try:
+        # UTS 46 without transitional mapping: faß.de is not fass.de.
+        return idna.encode(domain, uts46=True).decode("ascii")
+    except idna.IDNAError as exc:
+        raise AddressError(f"the domain {domain!r} is no valid host name: {exc}") from None
+
+
+class _Parser:
+    """One pass over the text, left to right; each character is looked at once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def fail(self, why: str) -> NoReturn:
+        shown = self.text if len(self.text) <= 200 else self.text[:200] + "..."
+        raise AddressError(f"invalid address {shown!a}: {why}")
+
+    def address(self) -> Address:
+        if len(self.text) > MAX_TEXT:
+            self.fail(f"longer than {MAX_TEXT} characters")
+        if found := _CONTROL.search(self.text):
+            self.fail(f"prohibited newline characters or controls ({found[0]!a})")
+        self.text = self.text.strip(" ")
+        if not self.text:
+            self.fail("it is empty")
+        if self.text.endswith(">"):
+            self.skip_display_name()
+            self.at += 1
+            address = self.mailbox(">")
+            self.at += 1
+        else:
+            address = self.mailbox("")
+        if self.at != len(self.text):
+            self.fail(self.trailing())
+        return address
+
+    def trailing(self) -> str:
+        rest = self.text[self.at :]
+        if rest[0] in ",;":
+            return "it holds more than one address; pass a list"
+        if rest[0] == ":":
+            return "groups are not mailboxes; name each member"
+        return f"unexpected {rest[:20]!a}; one mailbox was expected"
+
+    def skip_display_name(self) -> None:
+        """Move to the ``<`` that opens the path; a name may be quoted and hold any of ``<>,``."""
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            if char == "<":
+                return
+            if char == '"':
+                self.quoted_string()
+            elif char in ",;:>@":
+                self.fail(self.trailing())
+            else:
+                self.at += 1
+        self.fail("there is no '<' to its '>'")
+
+    def quoted_string(self) -> str:
+        """The content of the quoted string that starts here, unescaped (RFC 5321 section 4.1.2)."""
+        content = []
+        self.at += 1
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            if char == '"':
+                self.at += 1
+                return "".join(content)
+            if char == "\\":
+                self.at += 1
+                char = self.text[self.at : self.at + 1]
+            content.append(char)
+            self.at += 1
+        self.fail("a quoted string does not end")
+
+    def mailbox(self, end: str) -> Address:
+        if self.text.startswith('"', self.at):
+            content = self.quoted_string()
+            local_part = _quoted(content)
+        else:
+            local_part = self.unquoted_local_part()
+        if len(local_part.encode()) > MAX_LOCAL_PART:
+            self.fail(f"the part before the @ is over {MAX_LOCAL_PART} octets")
+        if not self.text.startswith("@", self.at):
+            return Address(local_part)
+        self.at += 1
+        stop = self.text.rfind(end) if end else len(self.text)
+        domain = self.text[self.at : stop]
+        self.at = stop
+        self.check_domain(domain)
+        address = Address(local_part, domain)
+        if len(address.path(smtputf8=True)) > MAX_PATH - 2:
+            self.fail(f"the address is over {MAX_PATH - 2} octets")
+        return address
+
+    def unquoted_local_part(self) -> str:
+        match = _LOOSE_LOCAL.match(self.text, self.at)
+        if match is None:
+            self.fail("there is nothing before the @, or it needs quotes")
+        self.at = match.end()
+        local_part = match[0]
+        # Carriers hand out addresses such as "a..b"@example.org; RFC 5321 wants those quoted.
+        return local_part if _DOT_STRING.fullmatch(local_part) else _quoted(local_part)
+
+    def check_domain(self, domain: str) -> None:
+        if domain.startswith("["):
+            if not domain.endswith("]") or not _is_literal(domain[1:-1]):
+                self.fail(f"{domain!a} is no address literal")
+            return
+        for char, why in ((",", "it holds more than one address; pass a list"), (" ", "a space")):
+            if char in domain:
+                self.fail(why if char == "," else "there is a space in the domain")
+        ascii_domain = to_ascii_domain(domain)
+        if len(ascii_domain) > MAX_DOMAIN:
+            self.fail(f"the domain is over {MAX_DOMAIN} octets")
+        if not _DOMAIN.fullmatch(ascii_domain):
+            self.fail(f"{domain!a} is no domain")
+
+
+def _quoted(content: str) -> str:
+    return '"' + content.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _is_literal(content: str) -> bool:
+    # RFC 5321 section 4.1.3: IPv4, "IPv6:" with an address, or a registered tag with content.
+    tag, colon, rest = content.partition(":")
+    try:
+        if not colon:
+            ipaddress.IPv4Address(content)
+        elif tag.lower() == "ipv6":
+            ipaddress.IPv6Address(rest)
+        else:
+            return _GENERAL_LITERAL.fullmatch(content) is not None
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,96 @@
+"""Email message objects to envelopes and bytes."""
+
+from __future__ import annotations
+
+import copy
+import email.generator
+import email.message
+import email.policy
+import email.utils
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .errors import AddressError, InvalidInput
+
+
+@dataclass(frozen=True, slots=True)
+class Flattened:
+    """A message with the envelope that its header names, as texts, and without Bcc."""
+
+    sender: str | None
+    recipients: tuple[str, ...]
+    message: email.message.Message
+
+    @property
+    def needs_smtputf8(self) -> bool:
+        """True if a local part is outside ASCII; a domain can be written as A-labels."""
+        addresses = (*self.recipients, self.sender or "")
+        return not all(address.rpartition("@")[0].isascii() for address in addresses if address)
+
+    def content(self, *, utf8: bool = False) -> bytes:
+        """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
+        policy = self.message.policy.clone(utf8=True) if utf8 else None
+        buffer = io.BytesIO()
+        email.generator.BytesGenerator(buffer, policy=policy).flatten(self.message, linesep="\r\n")
+        return buffer.getvalue()
+
+
+def flattened(
+    message: email.message.Message,
+    sender: str | None = None,
+    recipients: str | Sequence[str] | None = None,
+) -> Flattened:
+    """The envelope of `message`: its Sender or From, its To, Cc and Bcc, unless given.
+
+    The Resent- fields come first, if there is one set of them (RFC 5322 section 3.6.6).
+    Raises InvalidInput for more sets, AddressError if there is no sender or no recipient.
+    """
+    dates = message.get_all("Resent-Date")
+    if dates is not None and len(dates) > 1:
+        raise InvalidInput("message has more than one 'Resent-' header block")
+    prefix = "" if dates is None else "Resent-"
+    if sender is None:
+        sender = _sender(message, prefix)
+    if recipients is None:
+        named = [message[prefix + field] for field in ("To", "Bcc", "Cc")]
+        found = email.utils.getaddresses([str(value) for value in named if value is not None])
+        recipients = [address for _, address in found if address]
+        if not recipients:
+            raise AddressError("the message names no recipient in To, Cc or Bcc")
+    elif isinstance(recipients, str):
+        recipients = [recipients]
+    without_bcc = copy.copy(message)
+    del without_bcc["Bcc"]
+    del without_bcc["Resent-Bcc"]
+    return Flattened(sender, tuple(recipients), without_bcc)
+
+
+def _sender(message: email.message.Message, prefix: str) -> str:
+    # RFC 5322 section 3.6.2: the Sender field names the agent that sends.
+    field = message[prefix + "Sender"] or message[prefix + "From"]
+    addresses = [] if field is None else email.utils.getaddresses([str(field)])
+    if not addresses or not addresses[0][1]:
+        raise AddressError("the message has no sender: set its From field, or give from_addr")
+    return addresses[0][1]
+
+
+def seven_bit(content: bytes) -> bytes:
+    """`content` with its 8-bit parts re-encoded as quoted-printable or base64 (RFC 6152).
+
+    Raises InvalidInput where that would break a signature (multipart/signed).
+    """
+    if content.isascii():
+        return content
+    policy = email.policy.SMTP.clone(cte_type="7bit", refold_source="none")
+    message = email.message_from_bytes(content, policy=policy)
+    for part in message.walk():
+        if part.get_content_type() in ("multipart/signed", "multipart/encrypted"):
+            raise InvalidInput(
+                "the message is signed and has 8-bit octets, which this server does not take"
+                " (no 8BITMIME); build it with 7bit transfer encodings and sign it then"
+            )
+    encoded = message.as_bytes(policy=policy)
+    if not encoded.isascii():
+        raise InvalidInput("the message has 8-bit octets that cannot be encoded as 7bit MIME")
+    return encoded

@@ -1,0 +1,398 @@
+"""Where to send and how: Relay, Timeouts, Secret. Parsed once, here; secrets stay hidden.
+
+A Relay is made from keyword options (Django's OPTIONS, Flask's MAIL_*) or from a URL; both go
+through the same checks and name the option that is wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any, Self, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from .envelope import to_ascii_domain
+from .errors import OptionError, PortError
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+class TLS(StrEnum):
+    """How a connection is protected. Wherever TLS is used, the certificate is verified."""
+
+    NONE = "none"
+    """Never, even if the server offers it."""
+    OPPORTUNISTIC = "opportunistic"
+    """STARTTLS if the server offers it; a failing handshake is an error, not a way around it."""
+    STARTTLS = "starttls"
+    """STARTTLS, or an error before anything is sent."""
+    IMPLICIT = "implicit"
+    """TLS from the first byte (RFC 8314)."""
+
+
+class Secret:
+    """A text that shows in no repr, str, log or traceback. `reveal()` gives it back."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str | Secret) -> None:
+        self._text: str = text.reveal() if isinstance(text, Secret) else text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds for each phase as a whole; a server that drips bytes does not extend them.
+
+    `connect`: from the name look-up to the end of the TCP and TLS handshake. `reply`: each reply,
+    and each block of content. `final_reply`: the reply to the final dot. None waits for ever.
+    """
+
+    connect: float | None = 10.0
+    reply: float | None = 60.0
+    # RFC 5321 section 4.5.3.2.6: ten minutes for the reply to the final dot. Hanging up
+    # sooner is how one message arrives twice (RFC 1047).
+    final_reply: float | None = 600.0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            object.__setattr__(self, item.name, _seconds(f"{item.name} timeout", value))
+
+    @classmethod
+    def all(cls, seconds: float | None) -> Timeouts:
+        """The same time for every phase."""
+        return cls(seconds, seconds, seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Relay:
+    """A server to submit mail to, and everything that decides how we talk to it. Immutable.
+
+    `port` defaults to 465 with implicit TLS, 587 with required STARTTLS or credentials, 25
+    otherwise (24 for LMTP). `timeout` sets all `timeouts`. Raises OptionError (a ValueError)
+    that names the option.
+    """
+
+    host: str
+    port: int = 0
+    tls: TLS = TLS.OPPORTUNISTIC
+    username: str | None = None
+    password: Secret | None = None
+    local_hostname: str | None = None
+    source_address: tuple[str, int] | None = None
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    ca_file: str | None = None
+    ca_path: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
+    tls_verify: bool = True
+    server_hostname: str | None = None
+    ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = field(default=None)
+    allow_insecure_auth: bool = False
+    ignore_extensions: frozenset[str] = frozenset()
+    lmtp: bool = False
+
+    def __post_init__(self) -> None:
+        def put(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        put("host", _host(self.host))
+        put("tls", _choice("tls", self.tls, TLS))
+        put("port", _port(self.port) or self._default_port())
+        if self.password is not None:
+            put("password", Secret(self.password))
+        put("ignore_extensions", frozenset(e.upper() for e in _words(self.ignore_extensions)))
+        for name in ("ca_file", "ca_path", "certfile", "keyfile"):
+            if getattr(self, name) is not None:
+                put(name, os.fspath(getattr(self, name)))
+        if self.local_hostname is not None:
+            put("local_hostname", check_helo_name(self.local_hostname))
+        put("source_address", _source_address(self.source_address))
+        self._check_contradictions()
+
+    def _default_port(self) -> int:
+        if self.lmtp:
+            return 24
+        if self.tls is TLS.IMPLICIT:
+            return 465
+        return 587 if self.tls is TLS.STARTTLS or self.username else 25
+
+    def _check_contradictions(self) -> None:
+        if (self.username is None) != (self.password is None):
+            given, missing = ("username", "password")
+            if self.username is None:
+                given, missing = missing, given
+            raise OptionError(f"{given} is set but {missing} is not: set both or neither")
+        # RFC 4616 section 2: a NUL would forge the fields of AUTH PLAIN.
+        if "\0" in (self.username or ""):
+            raise OptionError("username contains a NUL character")
+        if self.password is not None and "\0" in self.password.reveal():
+            raise OptionError("password contains a NUL character")
+        if self.keyfile and not self.certfile:
+            raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
+        if self.ssl_context is not None:
+            for name in ("ca_file", "ca_path", "certfile", "keyfile"):
+                if getattr(self, name):
+                    raise OptionError(f"ssl_context and {name} are both set: {name} would be lost")
+            if not self.tls_verify:
+                raise OptionError("ssl_context and tls_verify=False are both set: choose one")
+        for name in ("ca_file", "ca_path", "certfile", "keyfile", "server_hostname"):
+            if getattr(self, name) and self.tls is TLS.NONE:
+                raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
+        for name in ("ca_file", "certfile", "keyfile"):
+            _readable(name, getattr(self, name))
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, Any] | None = None, **kwargs: Any) -> Relay:
+        """A Relay from named options, as frameworks have them.
+
+        Besides the fields: `url` (the others override it), `timeout` (seconds for all phases),
+        `connect_timeout`, `reply_timeout`, `final_reply_timeout`. Texts are converted, options
+        that are None are as if not given. Raises OptionError for an unknown option.
+        """
+        given = {**(options or {}), **kwargs}
+        given = {name: value for name, value in given.items() if value is not None}
+        unknown = [name for name in given if name not in OPTION_NAMES]
+        if unknown:
+            raise OptionError(_unknown(unknown[0]))
+        url = given.pop("url", None)
+        if url is not None:
+            given = {**_url_options(url), **given}
+        values = _timeouts(given)
+        for name in ("tls_verify", "allow_insecure_auth", "lmtp"):
+            if name in values:
+                values[name] = _boolean(name, values[name])
+        if "host" not in values:
+            raise OptionError("host is missing: name the mail server, or give a url")
+        return cls(**values)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Relay:
+        """A Relay from ``smtp://user:password@host:port?tls=starttls&timeout=30``.
+
+        Schemes: smtp, smtps (implicit TLS), lmtp. User and password are percent-decoded; the
+        query takes any option of `from_options`. Raises OptionError (a ValueError).
+        """
+        return cls.from_options(url=url, **options)
+
+    def using(self, **changes: Any) -> Self:
+        """A changed copy."""
+        return replace(self, **changes)
+
+    @property
+    def address(self) -> str:
+        """``host:port``, with brackets round an IPv6 address."""
+        return host_and_port(self.host, self.port)
+
+    @property
+    def verifies(self) -> bool:
+        """True if the server's certificate and name are checked."""
+        context = self.ssl_context
+        if isinstance(context, ssl.SSLContext):
+            return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
+        return self.tls_verify
+
+    @property
+    def is_loopback(self) -> bool:
+        """True for this machine: nothing that is sent there crosses a network."""
+        if self.host == "localhost" or self.host.startswith("/"):
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __repr__(self) -> str:
+        scheme = "lmtp" if self.lmtp else "smtps" if self.tls is TLS.IMPLICIT else "smtp"
+        user = f"{quote(self.username, safe='')}:***@" if self.username else ""
+        tls = "" if self.tls is TLS.IMPLICIT else f"?tls={self.tls}"
+        return f"Relay({scheme}://{user}{self.address}{tls})"
+
+
+_TIMEOUT_OPTIONS = {
+    "connect_timeout": "connect",
+    "reply_timeout": "reply",
+    "final_reply_timeout": "final_reply",
+}
+#: Every option that `Relay.from_options` takes.
+OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {"url", "timeout", *_TIMEOUT_OPTIONS}
+
+
+def check_helo_name(name: str) -> str:
+    """A name fit for EHLO: a domain in ASCII or an address literal (RFC 5321 section 4.1.4).
+
+    Raises OptionError for anything else, so that nothing but a name can be smuggled in.
+    """
+    if not name.isascii():
+        name = to_ascii_domain(name)
+    if not name or len(name) > 255 or any(not "!" <= char <= "~" for char in name):
+        raise OptionError(f"local_hostname {name!a} is no host name: use letters, digits, - and .")
+    return name
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets round an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_host_port(host: str, port: int) -> tuple[str, int]:
+    """Split ``host:port`` and ``[v6]:port`` where `port` is 0, as smtplib's connect does.
+
+    Raises PortError (an OSError and a ValueError) for a port that is no number.
+    """
+    if host.startswith("[") and "]" in host:
+        bare, _, rest = host[1:].partition("]")
+        return bare, port or _port(rest.removeprefix(":") or 0)
+    if not port and host.count(":") == 1:
+        name, _, digits = host.partition(":")
+        return name, _port(digits)
+    return host, port
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, OPTION_NAMES, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(OPTION_NAMES))}"
+    return f"unknown option {name!r}{hint}"
+
+
+def _url_options(url: object) -> dict[str, Any]:
+    if not isinstance(url, str):
+        raise OptionError(f"url must be a string, not {type(url).__name__}")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        # The text of the exception may hold a piece of the password; its kind says enough.
+        kind = "port" if "port" in str(exc).lower() else "host"
+        raise OptionError(f"url: the {kind} is malformed; percent-encode /, ?, #, @, :") from None
+    if parts.scheme not in ("smtp", "smtps", "lmtp"):
+        raise OptionError(f"url: scheme {parts.scheme!r} is not one of smtp, smtps, lmtp")
+    if not parts.hostname:
+        raise OptionError(f"url: the host is missing, as in {parts.scheme}://mail.example.org")
+    if parts.path not in ("", "/") or parts.fragment:
+        raise OptionError("url: nothing may follow the port but ?options; percent-encode / and #")
+    options: dict[str, Any] = {"host": unquote(parts.hostname)}
+    if port is not None:
+        options["port"] = port
+    if parts.username is not None:
+        options["username"] = unquote(parts.username)
+    if parts.password is not None:
+        options["password"] = unquote(parts.password)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in OPTION_NAMES or name == "url":
+            raise OptionError(f"url: {_unknown(name)}")
+        if name in options:
+            raise OptionError(f"url: {name} is given twice")
+        options[name] = value
+    if parts.scheme == "smtps" and options.setdefault("tls", TLS.IMPLICIT) != TLS.IMPLICIT:
+        raise OptionError(f"url: smtps:// and tls={options['tls']} contradict each other")
+    if parts.scheme == "lmtp":
+        options["lmtp"] = True
+    return options
+
+
+def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(given)
+    timeouts = values.get("timeouts", Timeouts())
+    if "timeout" in values:
+        timeouts = Timeouts.all(_seconds("timeout", values.pop("timeout")))
+    for option, name in _TIMEOUT_OPTIONS.items():
+        if option in values:
+            timeouts = replace(timeouts, **{name: _seconds(option, values.pop(option))})
+    return {**values, "timeouts": timeouts}
+
+
+def _seconds(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} {value!r} is no number of seconds") from None
+    if not 0 < seconds < float("inf"):
+        raise OptionError(f"{name} must be more than 0 seconds, not {value!r}")
+    return seconds
+
+
+def _host(host: object) -> str:
+    if not isinstance(host, str) or not host.strip():
+        raise OptionError("host is missing: name the mail server")
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if any(not "!" <= char <= "~" for char in host if char.isascii()):
+        raise OptionError(f"host {host!a} contains a space or a control character")
+    return host if host.startswith("/") else to_ascii_domain(host)
+
+
+def _port(port: object) -> int:
+    try:
+        number = int(port)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = -1
+    if isinstance(port, (bool, float)) or not 0 <= number <= 65535:
+        raise PortError(f"nonnumeric port {port!r}: port must be a number from 1 to 65535")
+    return int(number)
+
+
+def _choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
+    try:
+        return kind(str(value).lower())
+    except ValueError:
+        allowed = ", ".join(repr(str(item)) for item in kind)
+        raise OptionError(f"{name} {value!r} is not one of {allowed}") from None
+
+
+def _boolean(name: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off", ""):
+        return False
+    raise OptionError(f"{name} {value!r} is neither true nor false")
+
+
+def _words(value: object) -> list[str]:
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return [str(item) for item in value]  # type: ignore[attr-defined]
+
+
+def _source_address(value: Any) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    host, port = (value, 0) if isinstance(value, str) else value
+    try:
+        ip_address(host)
+    except ValueError:
+        if host:
+            raise OptionError(f"source_address {host!r} is no IP address") from None
+    return host, _port(port)
+
+
+def _readable(name: str, path: str | None) -> None:
+    if path is None:
+        return
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as exc:
+        raise OptionError(f"{name} {path!r} cannot be read: {exc.strerror}") from None

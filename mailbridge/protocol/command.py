@@ -1,0 +1,273 @@
+"""Commands as values, one class for each verb: the only place a command line is formatted.
+
+Two layers keep foreign text out of the dialogue: each value is checked against its own grammar
+(addresses, parameters, names), and `command_line` refuses any control character in the result.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Sequence
+from enum import Enum, auto
+from typing import ClassVar
+
+from ..envelope import Address, parse_reverse_path
+from ..errors import InvalidInput
+from ..options import check_helo_name
+from ..report import Phase
+
+CRLF = b"\r\n"
+
+# RFC 5321 section 4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value].
+_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?")
+_UTF8_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\x00-\x20\x7f-\xa0]+)?")
+_PROHIBITED = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 section 3.1
+
+
+class Need(Enum):
+    """What a dialogue waits for when it yields. The driver has a time-out for each."""
+
+    GREETING = auto()
+    REPLY = auto()
+    FINAL_REPLY = auto()
+    TLS = auto()
+
+
+def command_line(*words: str | bytes) -> bytes:
+    """`words` joined by spaces, with CRLF. Raises InvalidInput if they hold a control character."""
+    text = b" ".join(w.encode() if isinstance(w, str) else w for w in words)
+    if _PROHIBITED.search(text):
+        raise InvalidInput(
+            f"command and arguments contain prohibited newline characters or controls: {text[:60]!a}"
+        )
+    return text + CRLF
+
+
+def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple[str, ...]:
+    """ESMTP parameters for MAIL or RCPT, one ``KEYWORD`` or ``KEYWORD=value`` each.
+
+    Raises InvalidInput for anything else: a space would smuggle in another parameter.
+    """
+    if isinstance(parameters, str):
+        raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
+    pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
+    checked = tuple(parameters)
+    for parameter in checked:
+        if not pattern.fullmatch(parameter):
+            raise InvalidInput(
+                f"ESMTP option {parameter!a} is not of the form KEYWORD or KEYWORD=value"
+                " (prohibited newline characters, controls or spaces?)"
+            )
+    return checked
+
+
+class Command:
+    """A line to the server, and what comes back: the phase for errors, the wait for the driver."""
+
+    __slots__ = ("wire",)
+    side: ClassVar[str] = "C"
+    phase: ClassVar[Phase | None] = None
+    need: ClassVar[Need] = Need.REPLY
+
+    def __init__(self, *words: str | bytes) -> None:
+        self.wire = command_line(*words)
+
+    def shown_lines(self) -> list[str]:
+        """The line as it may be shown to people."""
+        return [self.wire.removesuffix(CRLF).decode("utf-8", "backslashreplace")]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.shown_lines()}>"
+
+
+class Greeting(Command):
+    """No command: the server speaks first."""
+
+    __slots__ = ()
+    phase = Phase.GREETING
+    need = Need.GREETING
+
+    def __init__(self) -> None:
+        self.wire = b""
+
+    def shown_lines(self) -> list[str]:
+        return []
+
+
+class Unprompted(Greeting):
+    """No command either: the caller knows of a reply that is still to come."""
+
+    __slots__ = ()
+    phase = None  # type: ignore[assignment]
+    need = Need.REPLY
+
+
+class Ehlo(Command):
+    __slots__ = ()
+    phase = Phase.EHLO
+    verb: ClassVar[str] = "EHLO"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(self.verb, check_helo_name(name))
+
+
+class Helo(Ehlo):
+    __slots__ = ()
+    verb = "HELO"
+
+
+class Lhlo(Ehlo):
+    """LMTP's EHLO (RFC 2033 section 4.1)."""
+
+    __slots__ = ()
+    verb = "LHLO"
+
+
+class StartTLS(Command):
+    __slots__ = ()
+    phase = Phase.TLS
+
+    def __init__(self) -> None:
+        super().__init__("STARTTLS")
+
+
+class Mail(Command):
+    """MAIL. Raises AddressError, or InvalidInput for a malformed parameter."""
+
+    __slots__ = ("smtputf8",)
+    phase = Phase.MAIL
+
+    def __init__(
+        self,
+        reverse_path: Address | str | None,
+        parameters: Sequence[str] = (),
+        smtputf8: bool = False,
+    ) -> None:
+        address = parse_reverse_path(reverse_path)
+        path = b"" if address is None else address.path(smtputf8)
+        self.smtputf8 = smtputf8
+        super().__init__(b"MAIL FROM:<%b>" % path, *check_parameters(parameters, smtputf8))
+
+
+class Rcpt(Command):
+    """RCPT. Raises AddressError, or InvalidInput for a malformed parameter."""
+
+    __slots__ = ("address",)
+    phase = Phase.RCPT
+
+    def __init__(
+        self, forward_path: Address | str, parameters: Sequence[str] = (), smtputf8: bool = False
+    ) -> None:
+        self.address = Address.parse(forward_path)
+        path = self.address.path(smtputf8)
+        super().__init__(b"RCPT TO:<%b>" % path, *check_parameters(parameters, smtputf8))
+
+
+class Data(Command):
+    __slots__ = ()
+    phase = Phase.DATA
+
+    def __init__(self) -> None:
+        super().__init__("DATA")
+
+
+class Content(Command):
+    """What follows DATA: pieces of the stuffed content, the last ending in the final dot.
+
+    `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
+    """
+
+    __slots__ = ("pieces", "replies", "size")
+    phase = Phase.CONTENT
+    need = Need.FINAL_REPLY
+
+    def __init__(self, pieces: Iterable[bytes], size: int | None = None, replies: int = 1) -> None:
+        self.wire = b""
+        self.pieces = pieces
+        self.size = size
+        self.replies = replies
+
+    def shown_lines(self) -> list[str]:
+        return ["(content)" if self.size is None else f"({self.size} octets of content)"]
+
+
+class Rset(Command):
+    __slots__ = ()
+    phase = Phase.RSET
+
+    def __init__(self) -> None:
+        super().__init__("RSET")
+
+
+class Quit(Command):
+    __slots__ = ()
+    phase = Phase.QUIT
+
+    def __init__(self) -> None:
+        super().__init__("QUIT")
+
+
+class Auth(Command):
+    """AUTH, with an initial response or without (RFC 4954 section 4)."""
+
+    __slots__ = ("shown",)
+    phase = Phase.AUTH
+
+    def __init__(self, mechanism: str, initial_response: bytes | None = None) -> None:
+        if not _MECHANISM.fullmatch(mechanism):
+            raise InvalidInput(f"{mechanism!a} is no name of a SASL mechanism")
+        self.shown = f"AUTH {mechanism}"
+        if initial_response is None:
+            super().__init__("AUTH", mechanism)
+        else:
+            self.shown += " ***"
+            # An empty response is told from none at all by a "=".
+            super().__init__("AUTH", mechanism, base64.b64encode(initial_response) or b"=")
+
+    def shown_lines(self) -> list[str]:
+        return [self.shown]
+
+
+class AuthResponse(Command):
+    """The client's answer to a challenge."""
+
+    __slots__ = ()
+    phase = Phase.AUTH
+
+    def __init__(self, response: bytes) -> None:
+        super().__init__(base64.b64encode(response))
+
+    def shown_lines(self) -> list[str]:
+        return ["***"]
+
+
+class AuthCancel(Command):
+    """``*``: gives up an AUTH exchange; the server answers 501."""
+
+    __slots__ = ()
+    phase = Phase.AUTH
+
+    def __init__(self) -> None:
+        super().__init__("*")
+
+
+class Raw(Command):
+    """A line of the caller's own making (docmd, putcmd, VRFY, HELP, ...)."""
+
+    __slots__ = ("secret",)
+
+    def __init__(self, *words: str | bytes, secret: bool = False) -> None:
+        super().__init__(*words)
+        self.secret = secret
+
+    def shown_lines(self) -> list[str]:
+        (line,) = super().shown_lines()
+        if self.secret:
+            return ["***"]
+        verb, _, rest = line.partition(" ")
+        mechanism, _, response = rest.strip().partition(" ")
+        if verb.upper() == "AUTH" and response:
+            return [f"{verb} {mechanism} ***"]
+        return [line]

@@ -1,0 +1,173 @@
+"""Replies: what a server answers (RFC 5321 section 4.2), and the parser for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from ..errors import ProtocolViolation
+
+# RFC 5321 section 4.5.3.1.5 says 512 octets; servers in the wild exceed it.
+# smtplib's limit is 8192, so nobody's working server breaks here.
+MAX_REPLY_LINE = 8192
+# An EHLO reply of a hundred keywords is far below both; beyond is an attack on memory.
+MAX_REPLY_LINES = 1000
+MAX_REPLY_SIZE = 64 * 1024
+
+# RFC 5321 section 4.2: Reply-code = %x32-35 %x30-35 %x30-39. A bare code is a legal last line.
+_LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
+_ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t]|$)")
+
+
+class EnhancedStatus(NamedTuple):
+    """An enhanced status code: class, subject and detail (RFC 3463)."""
+
+    status_class: int
+    subject: int
+    detail: int
+
+    def __str__(self) -> str:
+        return f"{self.status_class}.{self.subject}.{self.detail}"
+
+
+@dataclass(slots=True)
+class Reply:
+    """A complete reply: the three-digit code, and the text of each line as bytes."""
+
+    side: ClassVar[str] = "S"
+
+    code: int
+    lines: tuple[bytes, ...] = ()
+
+    @property
+    def message(self) -> bytes:
+        """The lines joined by newlines, as smtplib returns them."""
+        return b"\n".join(self.lines)
+
+    @property
+    def text(self) -> str:
+        """The message as str. RFC 6531 section 3.7.4 allows UTF-8; anything else is escaped."""
+        return self.message.decode("utf-8", "backslashreplace")
+
+    @property
+    def status(self) -> EnhancedStatus | None:
+        """The enhanced status code, if there is one and its class is the reply's (RFC 2034)."""
+        match = _ENHANCED.match(self.lines[0]) if self.lines else None
+        if match is None or int(match[1]) != self.code // 100:
+            return None
+        return EnhancedStatus(int(match[1]), int(match[2]), int(match[3]))
+
+    # RFC 5321 section 4.3.2: a code that is not known is judged by its first digit.
+    @property
+    def positive(self) -> bool:
+        """2yz: done."""
+        return 200 <= self.code < 300
+
+    @property
+    def intermediate(self) -> bool:
+        """3yz: go on."""
+        return 300 <= self.code < 400
+
+    @property
+    def transient(self) -> bool:
+        """4yz: not now, perhaps later."""
+        return 400 <= self.code < 500
+
+    @property
+    def permanent(self) -> bool:
+        """5yz: not at all."""
+        return 500 <= self.code < 600
+
+    def shown_lines(self) -> list[str]:
+        """The lines as they came, fit for a terminal."""
+        last = len(self.lines) - 1
+        return [
+            f"{self.code}{' ' if i == last else '-'}{printable(line)}"
+            for i, line in enumerate(self.lines)
+        ]
+
+    def __str__(self) -> str:
+        return " ".join((str(self.code), *map(printable, self.lines))).rstrip()
+
+
+def printable(text: bytes) -> str:
+    """`text` decoded, with what could move a terminal's cursor or fake a log line escaped."""
+    decoded = text.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
+
+
+class ReplyParser:
+    """Turns bytes, in whatever pieces they arrive, into replies.
+
+    Strict, since a reply that is misread is paired with the wrong command and mail is lost:
+    a malformed code, codes that differ within one reply, and anything over the limits raise
+    ProtocolViolation. Line ends may be CRLF or LF.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        self._code = 0
+        self._lines: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the server."""
+        self._buffer += data
+
+    @property
+    def has_pending(self) -> bool:
+        """True if something was received that is not part of a returned reply."""
+        return bool(self._buffer or self._lines)
+
+    def next_reply(self) -> Reply | None:
+        """The next complete reply, or None if more bytes are needed."""
+        while (line := self._next_line()) is not None:
+            match = _LINE.fullmatch(line)
+            if match is None:
+                raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)
+            code = int(match[1])
+            if self._lines and code != self._code:
+                raise ProtocolViolation(
+                    f"reply codes {self._code} and {code} in one reply: {_shown(line)}", code, line
+                )
+            self._code = code
+            self._lines.append(match[3] or b"")
+            self._size += len(line)
+            if match[2] != b"-":
+                reply = Reply(code, tuple(self._lines))
+                self._lines = []
+                self._size = 0
+                return reply
+            if len(self._lines) >= MAX_REPLY_LINES or self._size > MAX_REPLY_SIZE:
+                raise ProtocolViolation("reply without end", 500, b"Reply too long.")
+        return None
+
+    def _next_line(self) -> bytes | None:
+        end = self._buffer.find(b"\n", self._searched)
+        if end > MAX_REPLY_LINE or (end < 0 and len(self._buffer) > MAX_REPLY_LINE):
+            head = bytes(self._buffer[:60])
+            raise ProtocolViolation(
+                f"reply line over {MAX_REPLY_LINE} octets: {_shown(head)}...",
+                500,
+                b"Line too long.",
+            )
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line.removesuffix(b"\r")
+
+
+def _shown(line: bytes) -> str:
+    return ascii(line[:200].decode("latin-1"))
+
+
+def _hint(line: bytes) -> str:
+    # A TLS record starts with its type, 0x14 to 0x17, and the version's major number, 3.
+    if line[1:2] == b"\x03" and line[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
+        return "; the server speaks TLS on this port: use implicit TLS (tls='implicit', SMTP_SSL)"
+    return ""

@@ -1,0 +1,347 @@
+"""Session: one SMTP session without its socket. Bytes in, bytes out.
+
+What was sent and is not answered yet stands in one queue. Replies are paired with it by counting,
+never by code or text (RFC 2920 section 3.1). Everything that makes a pairing doubtful ends the
+session: `usable` turns false, and whoever holds the socket closes it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from typing import TypeAlias, TypeVar
+
+from ..errors import Disconnected, ProtocolViolation
+from ..report import Phase
+from .command import (
+    Auth,
+    AuthResponse,
+    Command,
+    Content,
+    Ehlo,
+    Mail,
+    Need,
+    Quit,
+    Rcpt,
+    Rset,
+    Unprompted,
+)
+from .extension import Extensions
+from .reply import Reply, ReplyParser
+from .transcript import Transcript
+
+T = TypeVar("T")
+
+#: A conversation: yields what it waits for, returns its result. Loss of the connection and
+#: time-outs are thrown into it.
+Dialogue: TypeAlias = Generator[Need, None, T]
+
+
+class _Unanswered:
+    """A command on its way: `end` is the position of its last octet in all that was ever queued."""
+
+    __slots__ = ("ahead", "command", "end", "pieces")
+
+    def __init__(self, command: Command, end: int | None) -> None:
+        self.command = command
+        self.end = end
+        self.pieces: Iterator[bytes] = iter(())
+        self.ahead: bytes | None = b""
+
+    def next_piece(self) -> bytes:
+        """The next piece of a content; `ahead` is None once it was the last."""
+        piece, self.ahead = self.ahead, next(self.pieces, None)
+        return piece or b""
+
+
+class Session:
+    """The client's side of one SMTP (or LMTP) session."""
+
+    def __init__(self, *, lmtp: bool = False, ignore_extensions: Iterable[str] = ()) -> None:
+        self.lmtp = lmtp
+        self.ignore_extensions = frozenset(ignore_extensions)
+        self.transcript = Transcript()
+        self.tls = False
+        self.authenticated = False
+        self.mail_accepted = 0
+        self.phase: Phase | None = Phase.CONNECT
+        self.answered = 0
+        self.unusable_because: str | None = None
+        self._parser = ReplyParser()
+        self._unanswered: deque[_Unanswered] = deque()
+        self._output: deque[bytes | _Unanswered] = deque()
+        self._queued = self._sending = self._sent = 0
+        self.eof = False
+        self._secrets: tuple[bytes, ...] = ()
+        self._peeked: Reply | None = None
+        self._last: Reply | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget what the server said of itself, as after the TLS handshake (RFC 3207 4.2)."""
+        self.extensions = Extensions()
+        self.hello: Reply | None = None
+        self.esmtp = False
+        self.smtputf8 = False
+        self.in_transaction = False
+        self.recipients_accepted = 0
+
+    # What goes out.
+
+    def send(self, *commands: Command) -> None:
+        """Queue commands. Raises Disconnected if the server said good-bye in the meantime."""
+        # What comes with the 354 is judged when the content is: a refusal is worth reporting.
+        if not self._unanswered and not isinstance(commands[0], Content):
+            self.require_silence()
+        for command in commands:
+            self._queued += len(command.wire)
+            unanswered = _Unanswered(command, self._queued)
+            if isinstance(command, Content):
+                unanswered.end = None
+                unanswered.pieces = iter(command.pieces)
+                unanswered.next_piece()
+                self._output.append(unanswered)
+                # RFC 2033 section 4.2: LMTP answers once for each recipient.
+                self._unanswered.extend([unanswered] * command.replies)
+            else:
+                if command.wire:
+                    self._output.append(command.wire)
+                self._unanswered.append(unanswered)
+            self.transcript.note(command)
+
+    def send_raw(self, data: bytes) -> None:
+        """Queue octets that are no command and that nothing answers by themselves."""
+        self._queued += len(data)
+        self._output.append(data)
+
+    def data_to_send(self) -> list[bytes]:
+        """The next octets to write; empty if there are none. Content comes piece by piece."""
+        chunks: list[bytes] = []
+        while self._output:
+            head = self._output.popleft()
+            if isinstance(head, bytes):
+                chunks.append(head)
+                continue
+            if chunks:
+                self._output.appendleft(head)
+            else:
+                chunks.append(self._next_piece(head))
+            break
+        return chunks
+
+    def _next_piece(self, content: _Unanswered) -> bytes:
+        piece = content.next_piece()
+        self._queued += len(piece)
+        if content.ahead is None:
+            content.end = self._queued
+        else:
+            self._output.appendleft(content)
+        return piece
+
+    def sending(self, octets: int) -> None:
+        """The driver is about to hand `octets` to the kernel. From here on they may have left."""
+        self._sending = self._sent + octets
+
+    def sent(self, octets: int) -> None:
+        """The kernel took `octets`, and no more than those."""
+        self._sent += octets
+        self._sending = self._sent
+
+    @property
+    def handed_over(self) -> bool:
+        """True if the last octet of a content that is not answered yet may have left."""
+        return any(
+            isinstance(item.command, Content) and self._has_left(item) for item in self._unanswered
+        )
+
+    def _has_left(self, item: _Unanswered) -> bool:
+        return item.end is not None and item.end <= max(self._sent, self._sending)
+
+    # What comes in.
+
+    def stop_writing(self) -> None:
+        """Drop what is not written yet: nobody will read it."""
+        self._output.clear()
+
+    def receive_data(self, data: bytes) -> None:
+        """Take what the server sent; empty bytes mean that it closed the connection."""
+        if data:
+            self._parser.feed(data)
+        else:
+            self.eof = True
+
+    @property
+    def has_input(self) -> bool:
+        """True if something was received that no reply was made of yet."""
+        return self._peeked is not None or self._parser.has_pending
+
+    @property
+    def writing_content(self) -> bool:
+        """True if the next octets to write are content, which a server may cut short."""
+        return bool(self._output) and isinstance(self._output[0], _Unanswered)
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing is unanswered and nothing waits to be written."""
+        return not self._unanswered and not self._output
+
+    @property
+    def answered_early(self) -> bool:
+        """True if a reply came to something that is not written to its end."""
+        if not self._unanswered or self._has_left(self._unanswered[0]):
+            return False
+        if self._peeked is None:
+            self._peeked = self._parse()
+        return self._peeked is not None
+
+    @property
+    def usable(self) -> bool:
+        """True if another command may be sent on this connection."""
+        return self.unusable_because is None and not self.eof and self.idle
+
+    def abandon(self, why: str) -> None:
+        """End the session: its state is not known any more."""
+        self.unusable_because = self.unusable_because or why
+
+    def require_silence(self) -> None:
+        """Raise if the server sent something that nothing asked for.
+
+        Disconnected after a 421 or the end of the connection (RFC 5321 section 3.8), else
+        ProtocolViolation: the next reply could not be paired any more.
+        """
+        if self.has_input:
+            reply = self._parse()
+            if reply is not None:
+                self.transcript.note(reply)
+            self.abandon("the server spoke unasked")
+            if reply is not None and reply.code == 421:
+                raise _closed_by(reply)
+            text = "part of a reply" if reply is None else str(reply)
+            raise ProtocolViolation(f"the server sent more than was asked for: {text}")
+        if self.eof or self.unusable_because is not None:
+            raise self._ended()
+
+    def _ended(self) -> Disconnected:
+        if self._last is not None and self._last.code == 421:
+            return _closed_by(self._last)
+        if self.unusable_because is None:
+            self.abandon("the server closed the connection")
+            return Disconnected("Connection unexpectedly closed")
+        return Disconnected(f"the session was ended: {self.unusable_because}")
+
+    def reply(self) -> Dialogue[Reply]:
+        """The reply to the oldest unanswered command.
+
+        Raises Disconnected if the connection ends first, ProtocolViolation if what comes is no
+        reply or comes before the command was sent to its end.
+        """
+        if not self._unanswered:
+            if self.unusable_because is not None:
+                raise self._ended()
+            self._unanswered.append(_Unanswered(Unprompted(), self._queued))
+        while True:
+            waiting = self._unanswered[0]
+            self.phase = waiting.command.phase or self.phase
+            reply = self._parse()
+            if reply is not None:
+                break
+            if self.eof:
+                raise self._ended()
+            yield waiting.command.need
+        self._unanswered.popleft()
+        self.answered += 1
+        self.transcript.note(reply)
+        self._check_timing(waiting, reply)
+        self._follow(waiting.command, reply)
+        self._last = reply
+        return reply
+
+    def command(self, command: Command) -> Dialogue[Reply]:
+        """Send one command and return its reply, after those of any that are unanswered."""
+        self.send(command)
+        while True:
+            answered = self._unanswered[0].command
+            reply = yield from self.reply()
+            if answered is command:
+                return reply
+
+    def group(self, *commands: Command) -> Dialogue[list[Reply]]:
+        """Send commands together and return all their replies, in order (RFC 2920)."""
+        self.send(*commands)
+        replies = []
+        for _ in commands:
+            replies.append((yield from self.reply()))
+        return replies
+
+    def _parse(self) -> Reply | None:
+        if self._peeked is not None:
+            reply, self._peeked = self._peeked, None
+            return reply
+        try:
+            reply = self._parser.next_reply()
+        except ProtocolViolation:
+            self.abandon("the server sent something that is no reply")
+            raise
+        if reply is not None and self._secrets:
+            reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
+        return reply
+
+    def _check_timing(self, waiting: _Unanswered, reply: Reply) -> None:
+        if self._has_left(waiting) or reply.code == 421:
+            return
+        self._output.clear()
+        self.abandon("the server answered before it had heard everything")
+        # RFC 5321 section 4.3.1: a refusal in the middle of the content is one, and worth
+        # reporting; an acceptance of what was not sent yet is none.
+        if not (isinstance(waiting.command, Content) and (reply.transient or reply.permanent)):
+            raise ProtocolViolation(f"an answer to what was not sent to its end: {reply}")
+
+    def _follow(self, command: Command, reply: Reply) -> None:
+        """Keep the state that commands and replies build up."""
+        if reply.code == 421:
+            # RFC 5321 section 3.8: the server closes; what is unanswered never will be.
+            self._output.clear()
+            self._unanswered.clear()
+            self.abandon("the server closes the connection (421)")
+        if isinstance(command, Mail):
+            self.in_transaction = self.in_transaction or reply.positive
+            self.smtputf8 = command.smtputf8 and reply.positive
+        elif isinstance(command, Rcpt):
+            self.recipients_accepted += reply.positive
+        elif isinstance(command, Content):
+            self.mail_accepted += reply.positive
+            if not (self._unanswered and self._unanswered[0].command is command):
+                self.end_transaction()
+        elif isinstance(command, (Rset, Ehlo)) and reply.positive:
+            self.end_transaction()
+        elif isinstance(command, Quit):
+            self.abandon("QUIT was sent")
+        elif isinstance(command, (Auth, AuthResponse)) and reply.positive:
+            self.authenticated = True
+
+    def end_transaction(self) -> None:
+        """The server's state is as before MAIL."""
+        self.in_transaction = self.smtputf8 = False
+        self.recipients_accepted = 0
+
+    # Secrets.
+
+    def guard(self, *secrets: bytes) -> None:
+        """Mask these in every later reply: some servers echo the command they refuse."""
+        self._secrets += tuple(secret for secret in secrets if len(secret) > 3)
+
+    def _masked(self, line: bytes) -> bytes:
+        for secret in self._secrets:
+            line = line.replace(secret, b"***")
+        return line
+
+    @property
+    def asked_for_secret(self) -> bool:
+        """True if the last reply was a challenge (334), so that the next line is an answer."""
+        return self._last is not None and self._last.code == 334
+
+
+def _closed_by(reply: Reply) -> Disconnected:
+    error = Disconnected(f"the server closed the connection: {reply}")
+    error.reply = reply
+    return error

@@ -1,0 +1,122 @@
+"""What `sendmail` takes and returns, for the blocking client and the asyncio one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .envelope import Envelope
+from .errors import Disconnected, NotSupported, RecipientsRefused
+from .protocol.content import canonical
+from .protocol.reply import Reply
+from .protocol.session import Session
+from .protocol.transaction import MailTransaction
+from .report import DeliveryReport, Phase, RecipientResult, State
+
+
+def plan(
+    session: Session,
+    envelope: Envelope,
+    content: bytes,
+    mail_options: Iterable[str] = (),
+    rcpt_options: Iterable[str] = (),
+) -> MailTransaction:
+    """A transaction fitted to what the server offers. `content` must be canonical.
+
+    Options that are not offered are left out; SIZE and BODY are added where they are. A content
+    over the server's limit is refused here (RFC 1870 section 6.1).
+    Raises NotSupported for SMTPUTF8, REQUIRETLS or 8-bit content that the server does not offer.
+    """
+    extensions = session.extensions
+    options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
+    names = {option.partition("=")[0].upper() for option in options}
+    for name in names & {"SMTPUTF8", "REQUIRETLS"}:
+        # Leaving these out would send what must not be sent without them.
+        if not extensions.offers(name):
+            raise NotSupported(f"{name} not supported by server")
+    if "BODY" not in names and not content.isascii():
+        if not extensions.offers("8BITMIME"):
+            # RFC 6152 section 3: "must not, under any circumstances".
+            error = NotSupported("the content has 8-bit octets, the server offers no 8BITMIME")
+            error.advice = "Encode it as quoted-printable or base64 (policy cte_type='7bit')"
+            raise error
+        options.append("BODY=8BITMIME")
+    parameters = [option for option in options if extensions.allows(option)]
+    if extensions.offers("SIZE") and "SIZE" not in names:
+        parameters.insert(0, f"SIZE={len(content)}")
+    mail = MailTransaction(
+        envelope,
+        content,
+        parameters,
+        [option for option in rcpt_options if extensions.allows(option)],
+        smtputf8="SMTPUTF8" in names,
+    )
+    if extensions.size_limit is not None and len(content) > extensions.size_limit:
+        text = (
+            f"5.3.4 message of {len(content)} octets exceeds the server's {extensions.size_limit}"
+        )
+        mail.refuse_locally(552, text)
+    return mail
+
+
+class Submission:
+    """The arguments of one `sendmail` call, checked before anything is sent.
+
+    Raises AddressError, or UnicodeEncodeError for a text outside ASCII.
+    """
+
+    def __init__(
+        self,
+        from_addr: str | None,
+        to_addrs: str | Sequence[str],
+        msg: str | bytes,
+        mail_options: Sequence[str] = (),
+        rcpt_options: Sequence[str] = (),
+    ) -> None:
+        given = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
+        self.envelope = Envelope(from_addr or None, given)
+        self.content = canonical(msg)
+        self.mail_options = mail_options
+        self.rcpt_options = rcpt_options
+        # The results name recipients as the caller did.
+        self._given: dict[str, str] = {}
+        for text in given:
+            (address,) = Envelope(None, text).recipients
+            self._given.setdefault(address, text)
+
+    def transaction(self, session: Session) -> MailTransaction:
+        """This submission, fitted to the server. Raises NotSupported."""
+        return plan(session, self.envelope, self.content, self.mail_options, self.rcpt_options)
+
+    def outcome(self, report: DeliveryReport) -> dict[str, tuple[int, bytes]]:
+        """What `sendmail` returns: the refused recipients. Raises what it raises."""
+        error = report.error
+        # A 421 in the middle of the recipients: nobody got the mail, and each is told so.
+        named = self._answers(r for r in report if r.reply is not None)
+        closed = error.reply if isinstance(error, Disconnected) and named else None
+        if error is not None and closed is None:
+            raise error
+        refused = self._answers(r for r in report if r.state is not State.ACCEPTED)
+        if report.accepted:
+            return refused
+        if closed is not None:
+            told = {
+                self._given[r.address]: (closed.code, closed.message)
+                for r in report
+                if r.reply is None
+            }
+            refused = {**refused, **told}
+        all_refused = RecipientsRefused(refused, named=named)
+        all_refused.report = report
+        all_refused.reply = closed
+        all_refused.phase = Phase.RCPT
+        all_refused.host = error.host if error is not None else report.relay
+        raise all_refused
+
+    def _answers(self, results: Iterable[RecipientResult]) -> dict[str, tuple[int, bytes]]:
+        return {
+            self._given[result.address]: _answer(result.reply, result.reason) for result in results
+        }
+
+
+def _answer(reply: Reply | None, reason: str | None) -> tuple[int, bytes]:
+    return (451, (reason or "").encode()) if reply is None else (reply.code, reply.message)

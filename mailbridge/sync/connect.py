@@ -1,0 +1,168 @@
+"""From a host name to a connected socket, and the TLS contexts for it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import socket
+import ssl
+import time
+
+from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound, OptionError
+from ..options import TLS, Relay, host_and_port
+
+
+def open_socket(
+    host: str, port: int, timeout: float | None, source_address: tuple[str, int] | None = None
+) -> socket.socket:
+    """A connected socket to `host`, which may be a name, an address, or the path of a Unix socket.
+
+    `timeout` in seconds bounds the whole of it, however many addresses the name has.
+    Raises ConnectError: HostNotFound, ConnectRefused, ConnectTimeout or the plain one.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    if host.startswith("/"):
+        return _connected(socket.AF_UNIX, 0, host, deadline, None, host)
+    where = host_and_port(host, port)
+    error: ConnectError | None = None
+    for family, _, protocol, _, address in _resolve(host, port, where):
+        try:
+            sock = _connected(family, protocol, address, deadline, source_address, where)
+        except ConnectError as exc:
+            error = exc
+        else:
+            # A command waits for nothing: Nagle against delayed ACK costs 40 ms a round trip.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+    raise error or HostNotFound(f"{host!r} has no address")
+
+
+def _resolve(host: str, port: int, where: str) -> list[tuple[int, int, int, str, object]]:
+    try:
+        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+    except (socket.gaierror, UnicodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        error = HostNotFound(f"the host name does not resolve: {reason}")
+        error.errno = getattr(exc, "errno", None)
+        error.advice = "Check the host option for a typing error, and the name service"
+        error.located(host=where, phase="connect")
+        raise error from exc
+
+
+def _connected(
+    family: int,
+    protocol: int,
+    address: object,
+    deadline: float | None,
+    source_address: tuple[str, int] | None,
+    where: str,
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    try:
+        remaining = None if deadline is None else deadline - time.monotonic()
+        if remaining is not None and remaining <= 0:
+            raise TimeoutError
+        sock.settimeout(remaining)
+        if source_address is not None:
+            sock.bind(source_address)
+        sock.connect(address)  # type: ignore[arg-type]
+    except OSError as exc:
+        sock.close()
+        raise _connect_error(exc, where) from exc
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect_error(exc: OSError, where: str) -> ConnectError:
+    error: ConnectError
+    if isinstance(exc, TimeoutError):
+        error = ConnectTimeout("no connection within the connect time-out")
+        error.advice = "Check host and port, and whether a firewall drops connections to it"
+    elif isinstance(exc, ConnectionRefusedError):
+        error = ConnectRefused("connection refused: nothing listens on this port")
+        error.advice = "Check host and port, and whether the mail server runs"
+    else:
+        error = ConnectError(f"cannot connect: {exc.strerror or exc}")
+    error.errno = exc.errno
+    error.located(host=where, phase="connect")
+    return error
+
+
+def context_for(relay: Relay) -> ssl.SSLContext | None:
+    """The TLS context that a relay asks for, None if it wants no TLS."""
+    if relay.tls is TLS.NONE:
+        return None
+    if relay.ssl_context is not None:
+        context = relay.ssl_context
+        return context if isinstance(context, ssl.SSLContext) else context()
+    return tls_context(
+        ca_file=relay.ca_file,
+        ca_path=relay.ca_path,
+        certfile=relay.certfile,
+        keyfile=relay.keyfile,
+        verify=relay.tls_verify,
+    )
+
+
+def tls_context(
+    *,
+    ca_file: str | None = None,
+    ca_path: str | None = None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+    verify: bool = True,
+) -> ssl.SSLContext:
+    """A context that verifies certificate and host name, TLS 1.2 or later.
+
+    The same context for the same arguments, since loading the CA bundle takes 20 ms.
+    Raises OptionError that names the option whose file cannot be used.
+    """
+    # OpenSSL looks at these when it loads the bundle, so they are part of what it loads.
+    trust = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _tls_context(ca_file, ca_path, certfile, keyfile, verify, trust)
+
+
+@functools.lru_cache(maxsize=64)
+def _tls_context(
+    ca_file: str | None,
+    ca_path: str | None,
+    certfile: str | None,
+    keyfile: str | None,
+    verify: bool,
+    _trust: tuple[str | None, str | None],
+) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca_file, capath=ca_path)
+    except (OSError, ssl.SSLError) as exc:
+        name, path = ("ca_file", ca_file) if ca_file else ("ca_path", ca_path)
+        raise OptionError(f"{name} {path!r} holds no usable certificates: {exc}") from exc
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if certfile:
+        # An encrypted key would make OpenSSL prompt on the terminal, in a web worker for ever.
+        try:
+            context.load_cert_chain(certfile, keyfile, password=_no_prompt)
+        except (OSError, ssl.SSLError, ValueError) as exc:
+            named = f"certfile {certfile!r}" + (f" with keyfile {keyfile!r}" if keyfile else "")
+            raise OptionError(f"{named} cannot be used: {exc}") from exc
+    return context
+
+
+def _no_prompt() -> str:
+    raise ValueError("the key is encrypted; give an ssl_context that has loaded it")
+
+
+def literal_of(sock: socket.socket) -> str:
+    """The address literal of our end, for EHLO where no name is known (RFC 5321 4.1.4)."""
+    with contextlib.suppress(OSError, IndexError, TypeError):
+        host = str(sock.getsockname()[0]).partition("%")[0]
+        if ":" in host:
+            return f"[IPv6:{host}]"
+        if host:
+            return f"[{host}]"
+    return "[127.0.0.1]"

@@ -1,0 +1,294 @@
+"""The blocking driver: runs dialogues on a socket. All waiting, TLS and time-outs are here.
+
+The socket is non-blocking; every wait is a `poll` with a deadline for the whole phase, so a
+server that drips octets does not extend it. Reading goes on while writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import ssl
+import time
+from typing import TypeVar
+
+from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
+from ..options import Timeouts
+from ..protocol.command import Need
+from ..protocol.session import Dialogue, Session
+
+T = TypeVar("T")
+
+# Large enough that a block costs one system call, small enough that a stalled reader shows.
+BLOCK = 64 * 1024
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+_WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
+
+
+class Connection:
+    """A socket with its Session. `host` is "name:port", for errors."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        session: Session,
+        timeouts: Timeouts,
+        host: str,
+        *,
+        server_hostname: str | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        sock.setblocking(False)
+        self.sock: socket.socket | None = sock
+        self.session = session
+        self.timeouts = timeouts
+        self.host = host
+        self.server_hostname = server_hostname
+        self.context = context
+        self._deadline: float | None = None
+        self._waiting_for: tuple[int, Need] | None = None
+
+    def run(self, dialogue: Dialogue[T]) -> T:
+        """Run a dialogue to its end and return its result.
+
+        Loss of the connection and time-outs are thrown into it. A MailError that leaves it is
+        given host, phase and transcript. Whenever the session is not usable any more, or the
+        dialogue was abandoned half-way, the socket is closed.
+        """
+        try:
+            if self.session.idle:
+                self._look()
+            need = next(dialogue)
+            while True:
+                try:
+                    self._satisfy(need)
+                except MailError as exc:
+                    need = dialogue.throw(exc)
+                else:
+                    need = next(dialogue)
+        except StopIteration as done:
+            return self._finish(done.value)
+        except MailError as exc:
+            phase = self.session.phase
+            exc.located(
+                host=self.host,
+                phase=None if phase is None else str(phase),
+                transcript=self.session.transcript.lines(),
+            )
+            if not self.session.usable:
+                self.close()
+            raise
+        except BaseException:
+            if not self.session.usable:
+                self.close()
+            raise
+
+    def _finish(self, value: T) -> T:
+        if self.session.unusable_because is not None:
+            self.close()
+        return value
+
+    def alive(self) -> bool:
+        """False if the server has closed the connection, or said anything unasked."""
+        if self.session.idle:
+            self._look()
+        return self.sock is not None and self.session.usable and not self.session.has_input
+
+    def flush(self) -> None:
+        """Write what the session has to send, without waiting for an answer."""
+        try:
+            self._write()
+        except MailError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the socket at once. Nothing is said to the server."""
+        self.session.abandon("the connection was closed")
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.close()
+
+    def _satisfy(self, need: Need) -> None:
+        if need is Need.TLS:
+            self.handshake()
+            return
+        wrote = self._write()
+        if self.session.eof or self.session.answered_early:
+            return
+        waiting_for = (self.session.answered, need)
+        if wrote or waiting_for != self._waiting_for:
+            self._waiting_for = waiting_for
+            self._deadline = _after(self._seconds(need))
+        self._read(self._deadline, self._seconds(need))
+
+    def _seconds(self, need: Need) -> float | None:
+        if need is Need.FINAL_REPLY:
+            return self.timeouts.final_reply
+        return self.timeouts.reply
+
+    # Reading.
+
+    def _read(self, deadline: float | None, seconds: float | None) -> None:
+        while True:
+            try:
+                self.session.receive_data(self._connected().recv(BLOCK))
+                return
+            except _WANT_READ:
+                if not _wait(self._connected(), READ, deadline):
+                    raise self._timed_out(seconds, "for the server's reply") from None
+            except ssl.SSLWantWriteError:
+                _wait(self._connected(), WRITE, deadline)
+            except ssl.SSLEOFError:
+                # The server left without TLS's good-bye, as many do.
+                self.session.receive_data(b"")
+                return
+            except OSError as exc:
+                raise self._lost(exc) from exc
+
+    def _look(self) -> None:
+        """Take what has arrived already: a 421, the end of the connection, or nothing."""
+        if self.sock is None:
+            return
+        try:
+            self.session.receive_data(self.sock.recv(BLOCK))
+        except (*_WANT_READ, ssl.SSLWantWriteError):
+            return
+        except OSError:
+            self.session.receive_data(b"")
+
+    # Writing.
+
+    def _write(self) -> bool:
+        """Write what the session has. Stops where the server has closed or answered already."""
+        wrote = False
+        while chunks := self.session.data_to_send():
+            data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            for start in range(0, len(data), BLOCK):
+                if self.session.writing_content or len(data) > BLOCK:
+                    self._look()
+                wrote = self._write_block(data[start : start + BLOCK])
+                if not wrote:
+                    self.session.stop_writing()
+                    return True
+        return wrote
+
+    def _write_block(self, block: memoryview) -> bool:
+        """Write `block`, and read while it cannot be written. False if nobody reads any more."""
+        # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled away.
+        deadline = _after(self.timeouts.reply)
+        while block:
+            if self.session.eof or self.session.answered_early:
+                return False
+            sock = self._connected()
+            self.session.sending(len(block))
+            try:
+                written = sock.send(block)
+            except ssl.SSLWantReadError:
+                written, event = 0, READ
+            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
+                written, event = 0, READ | WRITE
+            except OSError as exc:
+                self._write_failed(exc)
+                return False
+            self.session.sent(written)
+            block = block[written:]
+            if written == 0:
+                ready = _wait(sock, event, deadline)
+                if not ready:
+                    raise self._timed_out(self.timeouts.reply, "for the server to read")
+                if ready & READ:
+                    self._look()
+        return True
+
+    def _write_failed(self, error: OSError) -> None:
+        # The server may have said why before it hung up; that is worth more than "broken pipe".
+        with contextlib.suppress(MailError):
+            self._read(_after(1.0), 1.0)
+        if not self.session.has_input:
+            raise self._lost(error) from error
+        self.session.receive_data(b"")
+
+    # TLS.
+
+    def handshake(self) -> None:
+        """Wrap the socket in TLS. Raises TLSError or CertificateError, and the socket is closed."""
+        assert self.context is not None
+        deadline = _after(self.timeouts.connect)
+        try:
+            self.sock = sock = self.context.wrap_socket(
+                self._connected(),
+                do_handshake_on_connect=False,
+                server_hostname=self.server_hostname,
+            )
+            while True:
+                try:
+                    sock.do_handshake()
+                    return
+                except ssl.SSLWantReadError:
+                    event = READ
+                except ssl.SSLWantWriteError:
+                    event = WRITE
+                if not _wait(sock, event, deadline):
+                    raise self._timed_out(self.timeouts.connect, "for the TLS handshake")
+        except MailError:
+            self.close()
+            raise
+        except (OSError, ValueError) as exc:
+            self.close()
+            raise self._tls_error(exc) from exc
+
+    def _tls_error(self, exc: OSError | ValueError) -> MailError:
+        if isinstance(exc, ssl.SSLCertVerificationError):
+            reason = exc.verify_message or str(exc)
+            error: MailError = CertificateError(f"the certificate was not accepted: {reason}")
+            error.advice = (
+                "Give the issuer's certificate as ca_file, or the name in the certificate as"
+                " server_hostname"
+            )
+            return error
+        if isinstance(exc, ssl.SSLError):
+            error = TLSError(f"the TLS handshake failed: {exc.reason or exc}")
+            if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+                error.advice = (
+                    "The server does not speak TLS from the first byte on this port:"
+                    " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
+                )
+            return error
+        return TLSError(f"the TLS handshake failed: {exc}")
+
+    # Errors.
+
+    def _connected(self) -> socket.socket:
+        if self.sock is None:
+            raise Disconnected("please run connect() first")
+        return self.sock
+
+    def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:
+        self.session.abandon("timed out")
+        error = ReplyTimeout(f"timed out after {seconds:g} s waiting {what}")
+        if self.session.hello is None and not self.session.tls and not self.session.answered:
+            error.advice = (
+                "If this port speaks TLS from the first byte, as 465 does, use tls='implicit'"
+            )
+        return error
+
+    def _lost(self, exc: OSError) -> Disconnected:
+        self.session.abandon("the connection was lost")
+        return Disconnected(f"the connection was lost: {exc.strerror or exc}")
+
+
+def _after(seconds: float | None) -> float | None:
+    return None if seconds is None else time.monotonic() + seconds
+
+
+def _wait(sock: socket.socket, events: int, deadline: float | None) -> int:
+    """Wait until the socket is ready. Returns the events, 0 when the deadline has passed."""
+    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
+    with _Selector() as selector:
+        selector.register(sock, events)
+        ready: list[tuple[selectors.SelectorKey, int]] = selector.select(timeout)
+        return ready[0][1] if ready else 0
