@@ -47,14 +47,17 @@ from .errors import (
 from .options import TLS, Relay, Secret, Timeouts
 from .protocol.reply import EnhancedStatus, Reply
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
+from .sendmail import quoteaddr, quotedata
 from .sync.smtp import LMTP, SMTP, SMTP_SSL
 from .sync.transport import Transport
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - in the order of a table of contents
     # one session
     "SMTP",
     "SMTP_SSL",
     "LMTP",
+    "quoteaddr",
+    "quotedata",
     # mails in, reports out
     "Transport",
     # values

@@ -45,7 +45,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str | Address) -> Address:
-        """Parse ``a@b``, ``<a@b>``, ``Name <a@b>``, ``"a b"@c``, ``a@[192.0.2.1]`` or ``webmaster``.
+        """Parse ``a@b``, ``Name <a@b>``, ``"a b"@c``, ``a@[192.0.2.1]`` or ``webmaster``.
 
         Raises AddressError (a ValueError) for anything that is not exactly one mailbox.
         """
@@ -206,7 +206,7 @@ class _Parser:
 
     def quoted_string(self) -> str:
         """The content of the quoted string that starts here, unescaped (RFC 5321 section 4.1.2)."""
-        content = []
+        content: list[str] = []
         self.at += 1
         while self.at < len(self.text):
             char = self.text[self.at]
@@ -254,9 +254,10 @@ class _Parser:
             if not domain.endswith("]") or not _is_literal(domain[1:-1]):
                 self.fail(f"{domain!a} is no address literal")
             return
-        for char, why in ((",", "it holds more than one address; pass a list"), (" ", "a space")):
-            if char in domain:
-                self.fail(why if char == "," else "there is a space in the domain")
+        if "," in domain:
+            self.fail("it holds more than one address; pass a list")
+        if " " in domain:
+            self.fail("there is a space in the domain")
         ascii_domain = to_ascii_domain(domain)
         if len(ascii_domain) > MAX_DOMAIN:
             self.fail(f"the domain is over {MAX_DOMAIN} octets")

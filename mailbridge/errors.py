@@ -121,14 +121,14 @@ class MailError(smtplib.SMTPException):
         return " ".join(str(part) for part in self.args if part not in (None, ""))
 
     def __str__(self) -> str:
-        where = ": ".join(part for part in (self.host, self.phase) if part)
-        text = f"{where}: {self._what()}" if where else self._what()
+        where = ", ".join(part for part in (self.host, self.phase) if part)
+        text = f"{self._what()} ({where})" if where else self._what()
         return f"{text}. {self.advice}" if self.advice else text
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A third element, not an argument: an error and its report may point at each other.
         state = dict(self.__dict__)
-        if isinstance(self, OSError) and self.errno is not None:
+        if self.errno is not None:
             state |= {"errno": self.errno, "strerror": self.strerror}
         return (_blank, (type(self), self.args), state)
 
@@ -245,8 +245,9 @@ class SenderRefused(ResponseError, smtplib.SMTPSenderRefused):
         self, code: int, error: bytes | str, sender: str | None, *, reply: Reply | None = None
     ) -> None:
         super().__init__(code, error, reply=reply)
-        self.args = (code, error, sender)
-        self.sender = sender
+        self.args = (code, error, sender)  # type: ignore[assignment]
+        # None is the null reverse-path; typeshed knows only smtplib's str.
+        self.sender = sender  # type: ignore[assignment]
 
     def _what(self) -> str:
         return f"sender <{self.sender or ''}> refused: {super()._what()}"

@@ -30,7 +30,11 @@ class Flattened:
 
     def content(self, *, utf8: bool = False) -> bytes:
         """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
-        policy = self.message.policy.clone(utf8=True) if utf8 else None
+        policy = self.message.policy
+        if utf8:
+            # compat32, the policy of old messages, cannot write UTF-8 header fields.
+            modern = isinstance(policy, email.policy.EmailPolicy)
+            policy = policy.clone(utf8=True) if modern else email.policy.SMTPUTF8
         buffer = io.BytesIO()
         email.generator.BytesGenerator(buffer, policy=policy).flatten(self.message, linesep="\r\n")
         return buffer.getvalue()
@@ -44,7 +48,7 @@ def flattened(
     """The envelope of `message`: its Sender or From, its To, Cc and Bcc, unless given.
 
     The Resent- fields come first, if there is one set of them (RFC 5322 section 3.6.6).
-    Raises InvalidInput for more sets, AddressError if there is no sender or no recipient.
+    Raises InvalidInput for more sets, AddressError if there is no sender.
     """
     dates = message.get_all("Resent-Date")
     if dates is not None and len(dates) > 1:
@@ -56,8 +60,6 @@ def flattened(
         named = [message[prefix + field] for field in ("To", "Bcc", "Cc")]
         found = email.utils.getaddresses([str(value) for value in named if value is not None])
         recipients = [address for _, address in found if address]
-        if not recipients:
-            raise AddressError("the message names no recipient in To, Cc or Bcc")
     elif isinstance(recipients, str):
         recipients = [recipients]
     without_bcc = copy.copy(message)

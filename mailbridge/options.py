@@ -13,13 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from .envelope import to_ascii_domain
-from .errors import OptionError, PortError
-
-_Choice = TypeVar("_Choice", bound=StrEnum)
+from .convert import boolean, choice, readable, seconds, source_address, words
+from .errors import OptionError
+from .host import check_helo_name, host_and_port, parse_host, parse_port
 
 
 class TLS(StrEnum):
@@ -74,7 +73,7 @@ class Timeouts:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            object.__setattr__(self, item.name, _seconds(f"{item.name} timeout", value))
+            object.__setattr__(self, item.name, seconds(f"{item.name} timeout", value))
 
     @classmethod
     def all(cls, seconds: float | None) -> Timeouts:
@@ -114,18 +113,18 @@ class Relay:
         def put(name: str, value: object) -> None:
             object.__setattr__(self, name, value)
 
-        put("host", _host(self.host))
-        put("tls", _choice("tls", self.tls, TLS))
-        put("port", _port(self.port) or self._default_port())
+        put("host", parse_host(self.host))
+        put("tls", choice("tls", self.tls, TLS))
+        put("port", parse_port(self.port) or self._default_port())
         if self.password is not None:
             put("password", Secret(self.password))
-        put("ignore_extensions", frozenset(e.upper() for e in _words(self.ignore_extensions)))
+        put("ignore_extensions", frozenset(e.upper() for e in words(self.ignore_extensions)))
         for name in ("ca_file", "ca_path", "certfile", "keyfile"):
             if getattr(self, name) is not None:
                 put(name, os.fspath(getattr(self, name)))
         if self.local_hostname is not None:
             put("local_hostname", check_helo_name(self.local_hostname))
-        put("source_address", _source_address(self.source_address))
+        put("source_address", source_address(self.source_address))
         self._check_contradictions()
 
     def _default_port(self) -> int:
@@ -158,7 +157,7 @@ class Relay:
             if getattr(self, name) and self.tls is TLS.NONE:
                 raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
         for name in ("ca_file", "certfile", "keyfile"):
-            _readable(name, getattr(self, name))
+            readable(name, getattr(self, name))
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any] | None = None, **kwargs: Any) -> Relay:
@@ -179,7 +178,7 @@ class Relay:
         values = _timeouts(given)
         for name in ("tls_verify", "allow_insecure_auth", "lmtp"):
             if name in values:
-                values[name] = _boolean(name, values[name])
+                values[name] = boolean(name, values[name])
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
         return cls(**values)
@@ -236,37 +235,6 @@ _TIMEOUT_OPTIONS = {
 OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {"url", "timeout", *_TIMEOUT_OPTIONS}
 
 
-def check_helo_name(name: str) -> str:
-    """A name fit for EHLO: a domain in ASCII or an address literal (RFC 5321 section 4.1.4).
-
-    Raises OptionError for anything else, so that nothing but a name can be smuggled in.
-    """
-    if not name.isascii():
-        name = to_ascii_domain(name)
-    if not name or len(name) > 255 or any(not "!" <= char <= "~" for char in name):
-        raise OptionError(f"local_hostname {name!a} is no host name: use letters, digits, - and .")
-    return name
-
-
-def host_and_port(host: str, port: int) -> str:
-    """``host:port``, with brackets round an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def split_host_port(host: str, port: int) -> tuple[str, int]:
-    """Split ``host:port`` and ``[v6]:port`` where `port` is 0, as smtplib's connect does.
-
-    Raises PortError (an OSError and a ValueError) for a port that is no number.
-    """
-    if host.startswith("[") and "]" in host:
-        bare, _, rest = host[1:].partition("]")
-        return bare, port or _port(rest.removeprefix(":") or 0)
-    if not port and host.count(":") == 1:
-        name, _, digits = host.partition(":")
-        return name, _port(digits)
-    return host, port
-
-
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name, OPTION_NAMES, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(OPTION_NAMES))}"
@@ -313,86 +281,8 @@ def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     timeouts = values.get("timeouts", Timeouts())
     if "timeout" in values:
-        timeouts = Timeouts.all(_seconds("timeout", values.pop("timeout")))
+        timeouts = Timeouts.all(seconds("timeout", values.pop("timeout")))
     for option, name in _TIMEOUT_OPTIONS.items():
         if option in values:
-            timeouts = replace(timeouts, **{name: _seconds(option, values.pop(option))})
+            timeouts = replace(timeouts, **{name: seconds(option, values.pop(option))})
     return {**values, "timeouts": timeouts}
-
-
-def _seconds(name: str, value: object) -> float | None:
-    if value is None:
-        return None
-    try:
-        seconds = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise OptionError(f"{name} {value!r} is no number of seconds") from None
-    if not 0 < seconds < float("inf"):
-        raise OptionError(f"{name} must be more than 0 seconds, not {value!r}")
-    return seconds
-
-
-def _host(host: object) -> str:
-    if not isinstance(host, str) or not host.strip():
-        raise OptionError("host is missing: name the mail server")
-    host = host.strip().removeprefix("[").removesuffix("]")
-    if any(not "!" <= char <= "~" for char in host if char.isascii()):
-        raise OptionError(f"host {host!a} contains a space or a control character")
-    return host if host.startswith("/") else to_ascii_domain(host)
-
-
-def _port(port: object) -> int:
-    try:
-        number = int(port)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        number = -1
-    if isinstance(port, (bool, float)) or not 0 <= number <= 65535:
-        raise PortError(f"nonnumeric port {port!r}: port must be a number from 1 to 65535")
-    return int(number)
-
-
-def _choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
-    try:
-        return kind(str(value).lower())
-    except ValueError:
-        allowed = ", ".join(repr(str(item)) for item in kind)
-        raise OptionError(f"{name} {value!r} is not one of {allowed}") from None
-
-
-def _boolean(name: str, value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in ("1", "true", "yes", "on"):
-        return True
-    if text in ("0", "false", "no", "off", ""):
-        return False
-    raise OptionError(f"{name} {value!r} is neither true nor false")
-
-
-def _words(value: object) -> list[str]:
-    if isinstance(value, str):
-        return value.replace(",", " ").split()
-    return [str(item) for item in value]  # type: ignore[attr-defined]
-
-
-def _source_address(value: Any) -> tuple[str, int] | None:
-    if value is None:
-        return None
-    host, port = (value, 0) if isinstance(value, str) else value
-    try:
-        ip_address(host)
-    except ValueError:
-        if host:
-            raise OptionError(f"source_address {host!r} is no IP address") from None
-    return host, _port(port)
-
-
-def _readable(name: str, path: str | None) -> None:
-    if path is None:
-        return
-    try:
-        with open(path, "rb"):
-            return
-    except OSError as exc:
-        raise OptionError(f"{name} {path!r} cannot be read: {exc.strerror}") from None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
-from .envelope import Envelope
+from .envelope import Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
 from .protocol.content import canonical
 from .protocol.reply import Reply
@@ -56,6 +57,17 @@ def plan(
         )
         mail.refuse_locally(552, text)
     return mail
+
+
+def quoteaddr(addrstring: str) -> str:
+    """The path of an address in angle brackets, ``<>`` for an empty one. Raises AddressError."""
+    address = parse_reverse_path(addrstring or None)
+    return "<>" if address is None else f"<{address.path(smtputf8=True).decode()}>"
+
+
+def quotedata(data: str) -> str:
+    """`data` with CRLF line ends and leading dots doubled, as it follows DATA."""
+    return re.sub(r"(?m)^\.", "..", re.sub(r"\r\n|\n|\r(?!\n)", "\r\n", data))
 
 
 class Submission:

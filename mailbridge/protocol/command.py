@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
-from ..options import check_helo_name
+from ..host import check_helo_name
 from ..report import Phase
 
 CRLF = b"\r\n"
@@ -39,10 +39,17 @@ def command_line(*words: str | bytes) -> bytes:
     """`words` joined by spaces, with CRLF. Raises InvalidInput if they hold a control character."""
     text = b" ".join(w.encode() if isinstance(w, str) else w for w in words)
     if _PROHIBITED.search(text):
-        raise InvalidInput(
-            f"command and arguments contain prohibited newline characters or controls: {text[:60]!a}"
-        )
+        raise prohibited(text.decode("utf-8", "backslashreplace"))
     return text + CRLF
+
+
+def prohibited(text: str) -> InvalidInput:
+    """The error for a text that would become more than one line, or none that a server takes."""
+    shown = text[:200].encode("unicode_escape").decode()
+    return InvalidInput(
+        f"command and arguments contain prohibited newline characters: {shown}"
+        " (or other control characters)"
+    )
 
 
 def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple[str, ...]:
@@ -54,11 +61,13 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
         raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
     pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
     checked = tuple(parameters)
+    if _PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):
+        raise prohibited(" ".join(checked))
     for parameter in checked:
         if not pattern.fullmatch(parameter):
             raise InvalidInput(
-                f"ESMTP option {parameter!a} is not of the form KEYWORD or KEYWORD=value"
-                " (prohibited newline characters, controls or spaces?)"
+                f"ESMTP option {parameter!a} is not of the form KEYWORD or KEYWORD=value,"
+                " one in each item"
             )
     return checked
 
@@ -110,6 +119,8 @@ class Ehlo(Command):
     verb: ClassVar[str] = "EHLO"
 
     def __init__(self, name: str) -> None:
+        if _PROHIBITED.search(name.encode("utf-8", "surrogatepass")):
+            raise prohibited(f"{self.verb.lower()} {name}")
         super().__init__(self.verb, check_helo_name(name))
 
 

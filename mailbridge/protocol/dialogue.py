@@ -191,6 +191,7 @@ def login(
         names = [name for name in names if not sasl.reveals_password(name)]
         if not names:
             raise _insecure()
+    reply = Reply(504)
     for name in names:
         reply = yield from _exchange(session, name, credentials, initial)
         if reply.code == 235:

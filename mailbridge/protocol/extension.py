@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from .reply import Reply
 
 # "AUTH=LOGIN PLAIN" is how servers announced AUTH before RFC 2554, some do so to this day.
-_KEYWORD = re.compile(r"(?P<auth>auth)=(?P<mechanisms>.*)|(?P<keyword>[a-z0-9][a-z0-9-]*)(?P<parameters>.*)",
+_KEYWORD = re.compile(
+    r"(?P<auth>auth)=(?P<mechanisms>.*)|(?P<keyword>[a-z0-9][a-z0-9-]*)(?P<parameters>.*)",
     re.IGNORECASE,
-)  # fmt: skip
+)
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 # The keyword that allows a parameter of MAIL or RCPT, where it is not the parameter's own name.

@@ -19,6 +19,7 @@ from .command import (
     Command,
     Content,
     Ehlo,
+    Greeting,
     Mail,
     Need,
     Quit,
@@ -90,8 +91,9 @@ class Session:
 
     def send(self, *commands: Command) -> None:
         """Queue commands. Raises Disconnected if the server said good-bye in the meantime."""
-        # What comes with the 354 is judged when the content is: a refusal is worth reporting.
-        if not self._unanswered and not isinstance(commands[0], Content):
+        # The greeting may be here already. What comes with the 354 is judged when the content
+        # is: a refusal is worth reporting.
+        if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
             self._queued += len(command.wire)
@@ -268,14 +270,18 @@ class Session:
     def group(self, *commands: Command) -> Dialogue[list[Reply]]:
         """Send commands together and return all their replies, in order (RFC 2920)."""
         self.send(*commands)
-        replies = []
-        for _ in commands:
-            replies.append((yield from self.reply()))
+        return (yield from self.replies(len(commands)))
+
+    def replies(self, count: int) -> Dialogue[list[Reply]]:
+        """The replies to the `count` oldest unanswered commands, in order."""
+        replies: list[Reply] = []
+        while len(replies) < count:
+            replies += [(yield from self.reply())]
         return replies
 
     def _parse(self) -> Reply | None:
-        if self._peeked is not None:
-            reply, self._peeked = self._peeked, None
+        reply, self._peeked = self._peeked, None
+        if reply is not None:
             return reply
         try:
             reply = self._parser.next_reply()

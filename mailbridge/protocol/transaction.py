@@ -176,9 +176,7 @@ def data(session: Session, content: bytes) -> Dialogue[Reply]:
     replies = max(1, session.recipients_accepted) if session.lmtp else 1
     session.send(Content(pieces(stuffed(content)), len(content), replies))
     try:
-        answers = []
-        for _ in range(replies):
-            answers.append((yield from session.reply()))
+        answers = yield from session.replies(replies)
     except Disconnected as lost:
         raise _doubt(lost) if session.handed_over else lost from lost
     return next((answer for answer in answers if not answer.positive), answers[0])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
-from datetime import datetime
+import time
 from typing import ClassVar, Self, TypeVar
 
 from ..envelope import Address
-from ..errors import Disconnected, MailError, ResponseError
-from ..options import Secret, Timeouts, check_helo_name, host_and_port, split_host_port
+from ..errors import Disconnected, HeloRefused, MailError, ResponseError
+from ..host import check_helo_name, host_and_port, split_host_port
+from ..options import Secret, Timeouts
 from ..protocol import command, dialogue
 from ..protocol.extension import Extensions
 from ..protocol.reply import Reply
@@ -59,9 +60,7 @@ class Client:
         self.timeout = timeout
         self._timeouts = _timeouts(timeout)
         self.source_address = source_address
-        self.local_hostname = (
-            fully_qualified_name() if local_hostname is None else check_helo_name(local_hostname)
-        )
+        self.local_hostname = fully_qualified_name() if local_hostname is None else local_hostname
         self.user: str | None = None
         self._password: Secret | None = None
         self.command_encoding = "ascii"
@@ -183,13 +182,14 @@ class Client:
             self.close()
 
     def _run(self, conversation: Dialogue[T]) -> T:
-        if self._connection is None or self._connection.sock is None:
+        connection = self._connection
+        if connection is None or connection.sock is None:
             conversation.close()
             raise Disconnected("please run connect() first")
         try:
-            return self._connection.run(conversation)
+            return connection.run(conversation)
         finally:
-            if self._connection.sock is None:
+            if not connection.open:
                 self.close()
 
     def _locate(self, error: MailError) -> None:
@@ -205,7 +205,7 @@ class Client:
 
     def _print_debug(self, *args: object) -> None:
         if self.debuglevel > 1:
-            print(datetime.now().time(), *args, file=sys.stderr)
+            print(time.strftime("%H:%M:%S"), *args, file=sys.stderr)
         else:
             print(*args, file=sys.stderr)
 
@@ -257,8 +257,14 @@ class Client:
 
     def ehlo_or_helo_if_needed(self) -> None:
         """EHLO, and HELO if that fails, unless one was said before. Raises SMTPHeloError."""
-        if self._session.hello is None or not self._session.hello.positive:
-            self._run(dialogue.hello(self._session, self.local_hostname))
+        if self._session.hello is not None:
+            return
+        code, text = self.ehlo()
+        if not 200 <= code < 300 and code != 421 and not self._lmtp:
+            # RFC 5321 section 3.2: fall back to HELO; LMTP has none.
+            code, text = self.helo()
+        if not 200 <= code < 300:
+            raise HeloRefused(code, text)
 
     def has_extn(self, opt: str) -> bool:
         """Whether the server offers the extension; case is ignored."""

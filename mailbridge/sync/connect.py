@@ -10,7 +10,8 @@ import ssl
 import time
 
 from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound, OptionError
-from ..options import TLS, Relay, host_and_port
+from ..host import host_and_port
+from ..options import TLS, Relay
 
 
 def open_socket(

@@ -11,7 +11,7 @@ import selectors
 import socket
 import ssl
 import time
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
 from ..options import Timeouts
@@ -69,7 +69,7 @@ class Connection:
                 else:
                     need = next(dialogue)
         except StopIteration as done:
-            return self._finish(done.value)
+            return self._finish(cast(T, done.value))
         except MailError as exc:
             phase = self.session.phase
             exc.located(
@@ -89,6 +89,11 @@ class Connection:
         if self.session.unusable_because is not None:
             self.close()
         return value
+
+    @property
+    def open(self) -> bool:
+        """False once the socket is closed."""
+        return self.sock is not None
 
     def alive(self) -> bool:
         """False if the server has closed the connection, or said anything unasked."""
@@ -188,20 +193,22 @@ class Connection:
             try:
                 written = sock.send(block)
             except ssl.SSLWantReadError:
-                written, event = 0, READ
+                event = READ
             except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
-                written, event = 0, READ | WRITE
+                event = READ | WRITE
             except OSError as exc:
                 self._write_failed(exc)
                 return False
-            self.session.sent(written)
-            block = block[written:]
-            if written == 0:
-                ready = _wait(sock, event, deadline)
-                if not ready:
-                    raise self._timed_out(self.timeouts.reply, "for the server to read")
-                if ready & READ:
-                    self._look()
+            else:
+                self.session.sent(written)
+                block = block[written:]
+                continue
+            self.session.sent(0)
+            ready = _wait(sock, event, deadline)
+            if not ready:
+                raise self._timed_out(self.timeouts.reply, "for the server to read")
+            if ready & READ:
+                self._look()
         return True
 
     def _write_failed(self, error: OSError) -> None:
@@ -216,7 +223,8 @@ class Connection:
 
     def handshake(self) -> None:
         """Wrap the socket in TLS. Raises TLSError or CertificateError, and the socket is closed."""
-        assert self.context is not None
+        if self.context is None:
+            raise TLSError("no TLS context was given for this connection")
         deadline = _after(self.timeouts.connect)
         try:
             self.sock = sock = self.context.wrap_socket(

@@ -61,7 +61,7 @@ class SMTP(Client):
 
     def sendmail(
         self,
-        from_addr: str,
+        from_addr: str | None,
         to_addrs: str | Sequence[str],
         msg: str | bytes,
         mail_options: Sequence[str] = (),

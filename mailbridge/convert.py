@@ -1,0 +1,80 @@
+"""Options as they come from settings and URLs, turned into what they mean.
+
+Each function takes the name of the option for its error, an OptionError (a ValueError).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+from .errors import OptionError
+from .host import parse_port
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def seconds(name: str, value: object) -> float | None:
+    """A positive number of seconds, or None."""
+    if value is None:
+        return None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise OptionError(f"{name} {value!r} is no number of seconds") from None
+    if not 0 < seconds < float("inf"):
+        raise OptionError(f"{name} must be more than 0 seconds, not {value!r}")
+    return seconds
+
+
+def choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
+    """A member of the enumeration `kind`, from its value in any case."""
+    try:
+        return kind(str(value).lower())
+    except ValueError:
+        allowed = ", ".join(repr(str(item)) for item in kind)
+        raise OptionError(f"{name} {value!r} is not one of {allowed}") from None
+
+
+def boolean(name: str, value: object) -> bool:
+    """True or False, from a bool or a word such as "yes" or "0"."""
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off", ""):
+        return False
+    raise OptionError(f"{name} {value!r} is neither true nor false")
+
+
+def words(value: object) -> list[str]:
+    """The items of a list, or of a text separated by spaces or commas."""
+    if isinstance(value, str):
+        return value.replace(",", " ").split()
+    return [str(item) for item in value]  # type: ignore[attr-defined]
+
+
+def source_address(value: Any) -> tuple[str, int] | None:
+    """(IP address, port) to connect from."""
+    if value is None:
+        return None
+    host, port = (value, 0) if isinstance(value, str) else value
+    try:
+        ip_address(host)
+    except ValueError:
+        if host:
+            raise OptionError(f"source_address {host!r} is no IP address") from None
+    return host, parse_port(port)
+
+
+def readable(name: str, path: str | None) -> None:
+    """Check that the file can be read."""
+    if path is None:
+        return
+    try:
+        with open(path, "rb"):
+            return
+    except OSError as exc:
+        raise OptionError(f"{name} {path!r} cannot be read: {exc.strerror}") from None

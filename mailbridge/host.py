@@ -1,0 +1,58 @@
+"""Host names, ports and the names that go into EHLO, as text."""
+
+from __future__ import annotations
+
+from .envelope import to_ascii_domain
+from .errors import OptionError, PortError
+
+
+def check_helo_name(name: str) -> str:
+    """A name fit for EHLO: a domain in ASCII or an address literal (RFC 5321 section 4.1.4).
+
+    Raises OptionError for anything else, so that nothing but a name can be smuggled in.
+    """
+    if not name.isascii():
+        name = to_ascii_domain(name)
+    if not name or len(name) > 255 or any(not "!" <= char <= "~" for char in name):
+        raise OptionError(f"local_hostname {name!a} is no host name: use letters, digits, - and .")
+    return name
+
+
+def host_and_port(host: str, port: int) -> str:
+    """``host:port``, with brackets round an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split_host_port(host: str, port: int) -> tuple[str, int]:
+    """Split ``host:port`` and ``[v6]:port`` where `port` is 0, as smtplib's connect does.
+
+    Raises PortError (an OSError and a ValueError) for a port that is no number.
+    """
+    if host.startswith("[") and "]" in host:
+        bare, _, rest = host[1:].partition("]")
+        return bare, port or parse_port(rest.removeprefix(":") or 0)
+    if not port and host.count(":") == 1:
+        name, _, digits = host.partition(":")
+        return name, parse_port(digits)
+    return host, port
+
+
+def parse_host(host: object) -> str:
+    """A host name in ASCII, an IP address or the path of a socket. Raises OptionError."""
+    if not isinstance(host, str) or not host.strip():
+        raise OptionError("host is missing: name the mail server")
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if any(not "!" <= char <= "~" for char in host if char.isascii()):
+        raise OptionError(f"host {host!a} contains a space or a control character")
+    return host if host.startswith("/") else to_ascii_domain(host)
+
+
+def parse_port(port: object) -> int:
+    """A port as a number, 0 for the default. Raises PortError (an OSError and a ValueError)."""
+    try:
+        number = int(port)  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        number = -1
+    if isinstance(port, (bool, float)) or not 0 <= number <= 65535:
+        raise PortError(f"nonnumeric port {port!r}: port must be a number from 1 to 65535")
+    return int(number)
