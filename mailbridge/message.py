@@ -31,10 +31,11 @@ class Flattened:
     def content(self, *, utf8: bool = False) -> bytes:
         """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
         policy = self.message.policy
-        if utf8:
+        if utf8 and isinstance(policy, email.policy.EmailPolicy):
+            policy = policy.clone(utf8=True)
+        elif utf8:
             # compat32, the policy of old messages, cannot write UTF-8 header fields.
-            modern = isinstance(policy, email.policy.EmailPolicy)
-            policy = policy.clone(utf8=True) if modern else email.policy.SMTPUTF8
+            policy = email.policy.SMTPUTF8
         buffer = io.BytesIO()
         email.generator.BytesGenerator(buffer, policy=policy).flatten(self.message, linesep="\r\n")
         return buffer.getvalue()

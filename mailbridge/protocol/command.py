@@ -32,6 +32,7 @@ class Need(Enum):
     GREETING = auto()
     REPLY = auto()
     FINAL_REPLY = auto()
+    GOODBYE = auto()
     TLS = auto()
 
 
@@ -215,6 +216,7 @@ class Rset(Command):
 class Quit(Command):
     __slots__ = ()
     phase = Phase.QUIT
+    need = Need.GOODBYE
 
     def __init__(self) -> None:
         super().__init__("QUIT")

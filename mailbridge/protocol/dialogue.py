@@ -42,8 +42,14 @@ from .session import Dialogue, Session
 MAX_CHALLENGES = 5
 
 
-def greet(session: Session) -> Dialogue[Reply]:
-    """Wait for the greeting. Raises GreetingRefused if it is not 220 (RFC 5321 section 3.1)."""
+def greet(session: Session, *, implicit_tls: bool = False) -> Dialogue[Reply]:
+    """Wait for the greeting, behind the handshake of implicit TLS (RFC 8314 section 3.3).
+
+    Raises GreetingRefused if it is not 220 (RFC 5321 section 3.1), TLSError from the driver.
+    """
+    if implicit_tls:
+        yield Need.TLS
+        session.tls = True
     session.send(Greeting())
     try:
         reply = yield from session.reply()

@@ -114,6 +114,8 @@ def _envelope(session: Session, mail: MailTransaction) -> Dialogue[list[Address]
     if not reply.positive:
         mail.error = SenderRefused(reply.code, reply.message, envelope.sender, reply=reply)
         mail.error.phase = Phase.MAIL
+        if reply.code == 530:
+            mail.error.advice = "The server wants a login or TLS first: set username and password"
         mail.refuse(envelope.forward_paths, Phase.MAIL, reply)
         # Whether a refused MAIL left the server inside a transaction is for RSET to settle.
         session.in_transaction = True
@@ -146,6 +148,8 @@ def _content(session: Session, mail: MailTransaction, accepted: list[Address]) -
         group = accepted if address is None else [address]
         reply = yield from session.reply()
         mail.reply = reply
+        # With LMTP the others' replies are still to come, whatever happens now.
+        mail.in_doubt = session.lmtp
         if reply.positive:
             mail.settle(group, State.ACCEPTED, Phase.CONTENT, reply)
         elif reply.intermediate:

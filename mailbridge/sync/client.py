@@ -6,6 +6,7 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Mapping
 from typing import ClassVar, Self, TypeVar
 
 from ..envelope import Address
@@ -98,10 +99,18 @@ class Client:
         """Extension keywords in lower case with their parameters, as EHLO said."""
         return self._session.extensions
 
+    @esmtp_features.setter
+    def esmtp_features(self, features: Mapping[str, str]) -> None:
+        self._session.extensions = Extensions(features)
+
     @property
     def does_esmtp(self) -> bool:
         """True after a successful EHLO."""
         return self._session.esmtp
+
+    @does_esmtp.setter
+    def does_esmtp(self, esmtp: bool) -> None:
+        self._session.esmtp = bool(esmtp)
 
     @property
     def ehlo_resp(self) -> bytes | None:
@@ -162,10 +171,8 @@ class Client:
             server_hostname=name,
             context=self._context,
         )
-        if self._implicit_tls:
-            self._connection.handshake()
-            self._session.tls = True
-        return answer(self._run(dialogue.greet(self._session)))
+        greeting = dialogue.greet(self._session, implicit_tls=self._implicit_tls)
+        return answer(self._run(greeting))
 
     def close(self) -> None:
         """Close the connection without QUIT. What the server said of itself is forgotten."""

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 # Large enough that a block costs one system call, small enough that a stalled reader shows.
 BLOCK = 64 * 1024
+# The mail is delivered by then; its sender should not wait for a server that will not part.
+PATIENCE_AT_QUIT = 5.0
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 _Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
 _WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
@@ -81,7 +83,8 @@ class Connection:
                 self.close()
             raise
         except BaseException:
-            if not self.session.usable:
+            # Interrupted anywhere in a transaction, the next mail must not continue it.
+            if self.session.in_transaction or not self.session.usable:
                 self.close()
             raise
 
@@ -133,7 +136,10 @@ class Connection:
     def _seconds(self, need: Need) -> float | None:
         if need is Need.FINAL_REPLY:
             return self.timeouts.final_reply
-        return self.timeouts.reply
+        reply = self.timeouts.reply
+        if need is Need.GOODBYE:
+            return PATIENCE_AT_QUIT if reply is None else min(reply, PATIENCE_AT_QUIT)
+        return reply
 
     # Reading.
 
@@ -170,16 +176,20 @@ class Connection:
     def _write(self) -> bool:
         """Write what the session has. Stops where the server has closed or answered already."""
         wrote = False
-        while chunks := self.session.data_to_send():
+        while True:
+            # A server may cut content short, or refuse it in the middle.
+            watchful = self.session.writing_content
+            chunks = self.session.data_to_send()
+            if not chunks:
+                return wrote
             data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             for start in range(0, len(data), BLOCK):
-                if self.session.writing_content or len(data) > BLOCK:
+                if watchful:
                     self._look()
                 wrote = self._write_block(data[start : start + BLOCK])
                 if not wrote:
                     self.session.stop_writing()
                     return True
-        return wrote
 
     def _write_block(self, block: memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
@@ -241,7 +251,9 @@ class Connection:
                 except ssl.SSLWantWriteError:
                     event = WRITE
                 if not _wait(sock, event, deadline):
-                    raise self._timed_out(self.timeouts.connect, "for the TLS handshake")
+                    error = self._timed_out(self.timeouts.connect, "for the TLS handshake")
+                    error.advice = "If this port does not start with TLS, use tls='starttls'"
+                    raise error
         except MailError:
             self.close()
             raise
@@ -266,7 +278,9 @@ class Connection:
                     " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
                 )
             return error
-        return TLSError(f"the TLS handshake failed: {exc}")
+        error = TLSError(f"the TLS handshake failed: {exc}")
+        error.retryable = isinstance(exc, OSError)
+        return error
 
     # Errors.
 

@@ -198,10 +198,7 @@ class Transport:
         )
         name = relay.local_hostname or literal_of(sock)
         try:
-            if relay.tls is TLS.IMPLICIT:
-                connection.handshake()
-                session.tls = True
-            connection.run(dialogue.greet(session))
+            connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
             connection.run(dialogue.hello(session, name))
             self._start_tls(connection, name)
             self._log_in(connection)
