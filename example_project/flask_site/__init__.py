@@ -1,0 +1,33 @@
+"""A contact form and a newsletter command: the smallest Flask application that sends mail.
+
+Run it with ``flask --app example_project.flask_site run``.
+"""
+
+from flask import Flask
+
+from . import newsletter, views
+from .mail import mail
+
+
+def create_app(**config):
+    app = Flask(__name__)
+    app.config.update(
+        MAIL_SERVER="localhost",
+        MAIL_PORT=1025,
+        MAIL_CONNECT_TIMEOUT=5,
+        MAIL_DEFAULT_SENDER="website@example.org",
+        CONTACT_EMAIL="desk@example.org",
+        SUBSCRIBERS=[
+            "ada@example.org",
+            "gone@example.net",
+            "grace@example.com",
+            "busy@example.com",
+        ],
+        SECRET_KEY="only for the demo",
+    )
+    app.config.from_prefixed_env()  # FLASK_MAIL_SERVER, FLASK_MAIL_PORT, ...
+    app.config.update(config)
+    mail.init_app(app)
+    app.register_blueprint(views.blueprint)
+    app.cli.add_command(newsletter.newsletter)
+    return app

@@ -1,0 +1,53 @@
+"""A contact form: the desk gets the message, the visitor gets a copy."""
+
+from flask import Blueprint, current_app, redirect, render_template, request, session, url_for
+
+from mailbridge_flask import Message
+from mailbridge_flask.exceptions import DeliveryInDoubt, MailError, SomeRecipientsRefused
+
+from .mail import mail
+
+blueprint = Blueprint("site", __name__)
+
+
+@blueprint.get("/")
+def contact():
+    return render_template("form.html", form={})
+
+
+@blueprint.post("/")
+def send():
+    visitor, text = request.form.get("email", "").strip(), request.form.get("text", "").strip()
+    if not visitor or not text:
+        missing = "Fill in your address and your message."
+        return render_template("form.html", form=request.form, problem=missing)
+    try:
+        message = Message(
+            subject=f"Message from {visitor}",
+            body=text,
+            recipients=[current_app.config["CONTACT_EMAIL"]],
+            cc=[visitor],
+            reply_to=visitor,
+        )
+        report = mail.send(message)
+    except ValueError as error:
+        # Not an address, or a line break where none may be: nothing was sent.
+        return render_template("form.html", form=request.form, problem=str(error))
+    except (SomeRecipientsRefused, DeliveryInDoubt) as error:
+        # Not a failure to repeat: the others have it, or somebody may have it.
+        current_app.logger.warning("contact form: %s", error, exc_info=error)
+        report = error.report
+    except MailError as error:
+        current_app.logger.error("contact form: %s", error, exc_info=error)
+        return render_template("form.html", form=request.form, error=error), 503
+    session["report"] = report.to_dict()
+    return redirect(url_for("site.sent"), 303)
+
+
+@blueprint.get("/sent/")
+def sent():
+    if "report" not in session:
+        return redirect(url_for("site.contact"))
+    recipients = session["report"]["recipients"]
+    states = [result["state"] for result in recipients.values()]
+    return render_template("sent.html", recipients=recipients, states=states)
