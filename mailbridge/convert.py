@@ -5,6 +5,8 @@ Each function takes the name of the option for its error, an OptionError (a Valu
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -49,17 +51,39 @@ def boolean(name: str, value: object) -> bool:
     raise OptionError(f"{name} {value!r} is neither true nor false")
 
 
-def words(value: object) -> list[str]:
+def words(name: str, value: object) -> list[str]:
     """The items of a list, or of a text separated by spaces or commas."""
     if isinstance(value, str):
         return value.replace(",", " ").split()
-    return [str(item) for item in value]  # type: ignore[attr-defined]
+    if not isinstance(value, Iterable):
+        raise OptionError(f"{name} {value!r} is neither a list nor a text")
+    return [str(item) for item in value]
+
+
+def text(name: str, value: object) -> None:
+    """Check that `value` is a text without control characters, or None. Does not show it."""
+    if value is None:
+        return
+    if not isinstance(value, str):
+        raise OptionError(f"{name} must be a text, not {type(value).__name__}")
+    if name.endswith("hostname") and any(not char >= "!" for char in value):
+        raise OptionError(f"{name} {value!a} contains a space or a control character")
+
+
+def path(name: str, value: Any) -> str:
+    """A path in the file system as text."""
+    try:
+        return os.fsdecode(value)
+    except TypeError:
+        raise OptionError(f"{name} must be a path, not {type(value).__name__}") from None
 
 
 def source_address(value: Any) -> tuple[str, int] | None:
     """(IP address, port) to connect from."""
     if value is None:
         return None
+    if not isinstance(value, str) and not (isinstance(value, (tuple, list)) and len(value) == 2):
+        raise OptionError(f"source_address {value!r} is neither an IP address nor (address, port)")
     host, port = (value, 0) if isinstance(value, str) else value
     try:
         ip_address(host)

@@ -100,11 +100,11 @@ class Envelope:
     def __init__(
         self,
         reverse_path: Address | str | None,
-        forward_paths: Address | str | Iterable[Address | str],
+        forward_paths: Address | str | Iterable[Address | str] | None,
     ) -> None:
         if isinstance(forward_paths, (str, Address)):
             forward_paths = (forward_paths,)
-        recipients = tuple(dict.fromkeys(map(Address.parse, forward_paths)))
+        recipients = tuple(dict.fromkeys(map(Address.parse, forward_paths or ())))
         if not recipients:
             raise AddressError("no recipients: name at least one address to send to")
         object.__setattr__(self, "reverse_path", parse_reverse_path(reverse_path))

@@ -4,8 +4,9 @@
 
     ValueError
         InvalidInput                    wrong before anything was sent
+            NonASCII                    a text where only ASCII can go; also UnicodeEncodeError
             AddressError                an address that cannot become a command
-                NonASCIIAddress         ... without SMTPUTF8; also UnicodeEncodeError
+                NonASCIIAddress         ... without SMTPUTF8; also NonASCII
             OptionError                 an unknown, malformed or contradictory option
                 PortError               a port that is no number; also OSError, as in smtplib
     smtplib.SMTPException (an OSError)
@@ -54,13 +55,15 @@ if TYPE_CHECKING:
 class InvalidInput(ValueError):
     """Input that cannot be sent as it is. Raised before anything is sent."""
 
+    report: DeliveryReport | None = None
+
 
 class AddressError(InvalidInput):
     """An address that is not one mailbox of RFC 5321 section 4.1.2."""
 
 
-class NonASCIIAddress(AddressError, UnicodeEncodeError):
-    """A local part outside ASCII where SMTPUTF8 (RFC 6531) is not in use."""
+class NonASCII(InvalidInput, UnicodeEncodeError):
+    """A text outside ASCII where only ASCII can be sent."""
 
     def __init__(self, message: str, text: str = "") -> None:
         start = next((i for i, char in enumerate(text) if ord(char) > 127), 0)
@@ -73,6 +76,10 @@ class NonASCIIAddress(AddressError, UnicodeEncodeError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.message, self.text))
+
+
+class NonASCIIAddress(AddressError, NonASCII):
+    """A local part outside ASCII where SMTPUTF8 (RFC 6531) is not in use."""
 
 
 class OptionError(InvalidInput):
@@ -293,7 +300,7 @@ class RecipientsRefused(MailError, smtplib.SMTPRecipientsRefused):
             for address, (code, text) in self.recipients.items()
         )
         if not self.accepted:
-            return f"nobody got the mail, all recipients were refused: {refused}"
+            return f"nobody got the mail; recipients refused: {refused}"
         delivered = ", ".join(f"<{address}>" for address in self.accepted)
         return f"recipients refused: {refused}; accepted for: {delivered}"
 

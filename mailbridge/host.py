@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from .envelope import to_ascii_domain
 from .errors import OptionError, PortError
 
@@ -42,6 +44,13 @@ def parse_host(host: object) -> str:
     if not isinstance(host, str) or not host.strip():
         raise OptionError("host is missing: name the mail server")
     host = host.strip().removeprefix("[").removesuffix("]")
+    if ":" in host and not host.startswith("/"):
+        try:
+            ip_address(host.partition("%")[0])
+        except ValueError:
+            raise OptionError(
+                f"host {host!a} is no host name: give the port as port, a URL as url"
+            ) from None
     if any(not "!" <= char <= "~" for char in host if char.isascii()):
         raise OptionError(f"host {host!a} contains a space or a control character")
     return host if host.startswith("/") else to_ascii_domain(host)
@@ -49,10 +58,11 @@ def parse_host(host: object) -> str:
 
 def parse_port(port: object) -> int:
     """A port as a number, 0 for the default. Raises PortError (an OSError and a ValueError)."""
-    try:
-        number = int(port)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        number = -1
-    if isinstance(port, (bool, float)) or not 0 <= number <= 65535:
+    number = -1
+    if isinstance(port, int) and not isinstance(port, bool):
+        number = port
+    elif isinstance(port, str) and port.strip().isascii() and port.strip().isdigit():
+        number = int(port)
+    if not 0 <= number <= 65535:
         raise PortError(f"nonnumeric port {port!r}: port must be a number from 1 to 65535")
-    return int(number)
+    return number

@@ -8,6 +8,7 @@ import email.message
 import email.policy
 import email.utils
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -76,6 +77,16 @@ def _sender(message: email.message.Message, prefix: str) -> str:
     if not addresses or not addresses[0][1]:
         raise AddressError("the message has no sender: set its From field, or give from_addr")
     return addresses[0][1]
+
+
+_MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.MULTILINE)
+
+
+def message_id(content: bytes) -> str | None:
+    """The Message-ID field of the header of `content`, None if there is none."""
+    end = content.find(b"\r\n\r\n")
+    match = _MESSAGE_ID.search(content, 0, len(content) if end < 0 else end)
+    return None if match is None else match[1].decode("utf-8", "backslashreplace")
 
 
 def seven_bit(content: bytes) -> bytes:

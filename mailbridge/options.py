@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from .convert import boolean, choice, readable, seconds, source_address, words
+from .convert import boolean, choice, path, readable, seconds, source_address, text, words
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 
@@ -54,6 +54,15 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self._text)
+
+
+class Hidden(bytes):
+    """Octets that show in no repr, so that no traceback with locals gives them away."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class Relay:
     port: int = 0
     tls: TLS = TLS.OPPORTUNISTIC
     username: str | None = None
-    password: Secret | None = None
+    password: Secret | str | None = None
     local_hostname: str | None = None
     source_address: tuple[str, int] | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -114,14 +123,23 @@ class Relay:
             object.__setattr__(self, name, value)
 
         put("host", parse_host(self.host))
+        for name in ("username", "local_hostname", "server_hostname"):
+            text(name, getattr(self, name))
         put("tls", choice("tls", self.tls, TLS))
         put("port", parse_port(self.port) or self._default_port())
         if self.password is not None:
+            if not isinstance(self.password, Secret):
+                text("password", self.password)
             put("password", Secret(self.password))
-        put("ignore_extensions", frozenset(e.upper() for e in words(self.ignore_extensions)))
+        if not isinstance(self.timeouts, Timeouts):
+            raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")
+        put(
+            "ignore_extensions",
+            frozenset(e.upper() for e in words("ignore_extensions", self.ignore_extensions)),
+        )
         for name in ("ca_file", "ca_path", "certfile", "keyfile"):
             if getattr(self, name) is not None:
-                put(name, os.fspath(getattr(self, name)))
+                put(name, path(name, getattr(self, name)))
         if self.local_hostname is not None:
             put("local_hostname", check_helo_name(self.local_hostname))
         put("source_address", source_address(self.source_address))
@@ -143,11 +161,15 @@ class Relay:
         # RFC 4616 section 2: a NUL would forge the fields of AUTH PLAIN.
         if "\0" in (self.username or ""):
             raise OptionError("username contains a NUL character")
-        if self.password is not None and "\0" in self.password.reveal():
+        if isinstance(self.password, Secret) and "\0" in self.password.reveal():
             raise OptionError("password contains a NUL character")
         if self.keyfile and not self.certfile:
             raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
+        if self.username == "":
+            raise OptionError("username is empty: leave it out to send without a login")
         if self.ssl_context is not None:
+            if not (isinstance(self.ssl_context, ssl.SSLContext) or callable(self.ssl_context)):
+                raise OptionError("ssl_context must be an ssl.SSLContext, or return one")
             for name in ("ca_file", "ca_path", "certfile", "keyfile"):
                 if getattr(self, name):
                     raise OptionError(f"ssl_context and {name} are both set: {name} would be lost")
@@ -158,6 +180,8 @@ class Relay:
                 raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
         for name in ("ca_file", "certfile", "keyfile"):
             readable(name, getattr(self, name))
+        if self.ca_path is not None and not os.path.isdir(self.ca_path):
+            raise OptionError(f"ca_path {self.ca_path!r} is no directory")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any] | None = None, **kwargs: Any) -> Relay:
@@ -169,6 +193,9 @@ class Relay:
         """
         given = {**(options or {}), **kwargs}
         given = {name: value for name, value in given.items() if value is not None}
+        if given.get("username") == "":
+            # Settings often have "" for "no login".
+            given = {n: v for n, v in given.items() if n not in ("username", "password")}
         unknown = [name for name in given if name not in OPTION_NAMES]
         if unknown:
             raise OptionError(_unknown(unknown[0]))
@@ -270,7 +297,7 @@ def _url_options(url: object) -> dict[str, Any]:
         if name in options:
             raise OptionError(f"url: {name} is given twice")
         options[name] = value
-    if parts.scheme == "smtps" and options.setdefault("tls", TLS.IMPLICIT) != TLS.IMPLICIT:
+    if parts.scheme == "smtps" and options.setdefault("tls", TLS.IMPLICIT).lower() != "implicit":
         raise OptionError(f"url: smtps:// and tls={options['tls']} contradict each other")
     if parts.scheme == "lmtp":
         options["lmtp"] = True

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from .errors import MailError, OptionError, RecipientsRefused, SomeRecipientsRefused
+from .errors import (
+    InvalidInput,
+    MailError,
+    MessageRefused,
+    OptionError,
+    RecipientsRefused,
+    SenderRefused,
+    SomeRecipientsRefused,
+)
 
 if TYPE_CHECKING:
     from .protocol.reply import Reply
@@ -111,7 +119,8 @@ class DeliveryReport:
 
     `recipients` maps each address, in the order given, to its RecipientResult. `reply` is the
     server's reply to the content, `relay` "host:port", `attempts` the connections tried,
-    `error` the MailError that ended the attempt, if one did (None for refused recipients).
+    `error` what ended the attempt, if anything did (None for refused recipients): a MailError, or
+    an InvalidInput that was found when the mail was fitted to the server.
     """
 
     recipients: dict[str, RecipientResult]
@@ -120,7 +129,7 @@ class DeliveryReport:
     relay: str | None = None
     reply: Reply | None = None
     attempts: int = 1
-    error: MailError | None = field(default=None, compare=False)
+    error: MailError | InvalidInput | None = field(default=None, compare=False)
 
     def _with(self, state: State) -> tuple[str, ...]:
         return tuple(a for a, result in self.recipients.items() if result.state is state)
@@ -172,10 +181,11 @@ class DeliveryReport:
         if error is not None:
             raise error
 
-    def failure(self, on_refused: OnRefused = OnRefused.RAISE) -> MailError | None:
+    def failure(self, on_refused: OnRefused = OnRefused.RAISE) -> MailError | InvalidInput | None:
         """The error that `on_refused` makes of this report, or None."""
         if self.error is not None:
-            return None if on_refused is OnRefused.REPORT and self.error.reply else self.error
+            refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
+            return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
         refused = {
             r.address: r
             for r in self

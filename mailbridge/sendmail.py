@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from .envelope import Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
+from .protocol.command import check_parameters
 from .protocol.content import canonical
 from .protocol.reply import Reply
 from .protocol.session import Session
@@ -29,18 +30,20 @@ def plan(
     """
     extensions = session.extensions
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
-    names = {option.partition("=")[0].upper() for option in options}
-    for name in names & {"SMTPUTF8", "REQUIRETLS"}:
-        # Leaving these out would send what must not be sent without them.
-        if not extensions.offers(name):
-            raise NotSupported(f"{name} not supported by server")
-    if "BODY" not in names and not content.isascii():
+    if not content.isascii():
+        # What the caller says of BODY must be true of the content.
+        options = [option for option in options if _name(option) != "BODY"]
         if not extensions.offers("8BITMIME"):
             # RFC 6152 section 3: "must not, under any circumstances".
             error = NotSupported("the content has 8-bit octets, the server offers no 8BITMIME")
             error.advice = "Encode it as quoted-printable or base64 (policy cte_type='7bit')"
             raise error
         options.append("BODY=8BITMIME")
+    names = set(map(_name, options))
+    for name in names & {"SMTPUTF8", "REQUIRETLS"}:
+        # Leaving these out would send what must not be sent without them.
+        if not extensions.offers(name):
+            raise NotSupported(f"{name} not supported by server")
     parameters = [option for option in options if extensions.allows(option)]
     if extensions.offers("SIZE") and "SIZE" not in names:
         parameters.insert(0, f"SIZE={len(content)}")
@@ -59,6 +62,10 @@ def plan(
     return mail
 
 
+def _name(option: str) -> str:
+    return option.partition("=")[0].upper()
+
+
 def quoteaddr(addrstring: str) -> str:
     """The path of an address in angle brackets, ``<>`` for an empty one. Raises AddressError."""
     address = parse_reverse_path(addrstring or None)
@@ -73,7 +80,7 @@ def quotedata(data: str) -> str:
 class Submission:
     """The arguments of one `sendmail` call, checked before anything is sent.
 
-    Raises AddressError, or UnicodeEncodeError for a text outside ASCII.
+    Raises AddressError, InvalidInput for an option, UnicodeEncodeError for a text outside ASCII.
     """
 
     def __init__(
@@ -84,11 +91,12 @@ class Submission:
         mail_options: Sequence[str] = (),
         rcpt_options: Sequence[str] = (),
     ) -> None:
-        given = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs)
+        given = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs or ())
         self.envelope = Envelope(from_addr or None, given)
         self.content = canonical(msg)
-        self.mail_options = mail_options
-        self.rcpt_options = rcpt_options
+        # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
+        self.mail_options = check_parameters(mail_options, smtputf8=True)
+        self.rcpt_options = check_parameters(rcpt_options, smtputf8=True)
         # The results name recipients as the caller did.
         self._given: dict[str, str] = {}
         for text in given:
@@ -121,7 +129,7 @@ class Submission:
         all_refused.report = report
         all_refused.reply = closed
         all_refused.phase = Phase.RCPT
-        all_refused.host = error.host if error is not None else report.relay
+        all_refused.host = report.relay
         raise all_refused
 
     def _answers(self, results: Iterable[RecipientResult]) -> dict[str, tuple[int, bytes]]:

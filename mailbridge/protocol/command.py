@@ -15,6 +15,7 @@ from typing import ClassVar
 from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
 from ..host import check_helo_name
+from ..options import Hidden
 from ..report import Phase
 
 CRLF = b"\r\n"
@@ -237,7 +238,8 @@ class Auth(Command):
         else:
             self.shown += " ***"
             # An empty response is told from none at all by a "=".
-            super().__init__("AUTH", mechanism, base64.b64encode(initial_response) or b"=")
+            response = Hidden(base64.b64encode(initial_response) or b"=")
+            self.wire = Hidden(command_line("AUTH", mechanism, response))
 
     def shown_lines(self) -> list[str]:
         return [self.shown]
@@ -250,7 +252,7 @@ class AuthResponse(Command):
     phase = Phase.AUTH
 
     def __init__(self, response: bytes) -> None:
-        super().__init__(base64.b64encode(response))
+        self.wire = Hidden(base64.b64encode(response) + CRLF)
 
     def shown_lines(self) -> list[str]:
         return ["***"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..errors import NonASCII
+
 # Written piece by piece, so that a reply in the middle is seen before the rest is sent.
 PIECE = 64 * 1024
 
@@ -13,10 +15,18 @@ def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
 
     RFC 5321 section 2.3.8: bare CR and LF must not be transmitted; what one server takes for
     the end of the data and another does not is how mail is smuggled. Empty content stays empty.
-    Raises UnicodeEncodeError (a ValueError) for a str outside ASCII: how it is encoded is for
-    its author to say.
+    Raises NonASCII (a UnicodeEncodeError) for a str outside ASCII: how it is encoded is for its
+    author to say.
     """
-    data = content.encode("ascii") if isinstance(content, str) else bytes(content)
+    if isinstance(content, str):
+        if not content.isascii():
+            raise NonASCII(
+                "the content is a str with characters outside ASCII: encode it, and say how in its"
+                " MIME header (an EmailMessage does both)",
+                content[:100],
+            )
+        content = content.encode("ascii")
+    data = bytes(content)
     line_ends = data.count(b"\r\n")
     if line_ends != data.count(b"\n") or line_ends != data.count(b"\r"):
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

@@ -20,6 +20,7 @@ from ..errors import (
     ProtocolViolation,
     ResponseError,
 )
+from ..options import Hidden
 from . import sasl
 from .command import (
     Auth,
@@ -133,9 +134,11 @@ def authenticate(
     """
     challenges = 0
     withheld = None
+    if initial_response is not None:
+        initial_response = Hidden(initial_response)
     command = Auth(mechanism, initial_response)
     if initial_response is not None:
-        session.guard(initial_response, base64.b64encode(initial_response))
+        session.guard(base64.b64encode(initial_response))
         if len(command.wire) > max_line:
             # RFC 4954 section 4: no initial response beyond the limit of a command line.
             command, withheld = Auth(mechanism), initial_response
@@ -149,14 +152,18 @@ def authenticate(
             if withheld is not None:
                 response, withheld = withheld, None
             else:
-                response = respond(_challenge(reply))
+                response = Hidden(respond(_challenge(reply)))
         except Exception as exc:
             # RFC 4954 section 4: the server answers "*" with 501, and stays in step.
             yield from session.command(AuthCancel())
             if isinstance(exc, ProtocolViolation):
                 session.abandon("AUTH was cancelled")
             raise
-        session.guard(response, base64.b64encode(response))
+        except BaseException:
+            # No time for "*"; the server would take the next command for the answer.
+            session.abandon("AUTH was interrupted")
+            raise
+        session.guard(base64.b64encode(response))
         reply = yield from session.command(AuthResponse(response))
     return reply
 
@@ -187,6 +194,7 @@ def login(
     """
     if not session.extensions.offers("AUTH"):
         raise NotSupported("SMTP AUTH extension not supported by server.")
+    session.guard(credentials.password.reveal().encode())
     offered = session.extensions.mechanisms
     names = sasl.ranked(offered, confidential=confidential)
     if not names:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from ..options import Secret
+from ..options import Hidden, Secret
 
 Exchange: TypeAlias = Generator[bytes | None, bytes, None]
 
@@ -27,14 +27,14 @@ class Credentials:
 
 def plain(credentials: Credentials) -> Exchange:
     """PLAIN (RFC 4616): everything at once, in UTF-8."""
-    yield f"\0{credentials.username}\0{credentials.password.reveal()}".encode()
+    yield Hidden(f"\0{credentials.username}\0{credentials.password.reveal()}".encode())
 
 
 def login(credentials: Credentials) -> Exchange:
     """LOGIN (draft-murchison-sasl-login): two prompts, whose text means nothing."""
     yield None
     yield credentials.username.encode()
-    yield credentials.password.reveal().encode()
+    yield Hidden(credentials.password.reveal().encode())
 
 
 def cram_md5(credentials: Credentials) -> Exchange:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
+from ..options import Hidden
 from ..report import Phase
 from .command import (
     Auth,
@@ -73,7 +74,7 @@ class Session:
         self._output: deque[bytes | _Unanswered] = deque()
         self._queued = self._sending = self._sent = 0
         self.eof = False
-        self._secrets: tuple[bytes, ...] = ()
+        self._secrets: tuple[Hidden, ...] = ()
         self._peeked: Reply | None = None
         self._last: Reply | None = None
         self.forget()
@@ -332,9 +333,11 @@ class Session:
 
     # Secrets.
 
-    def guard(self, *secrets: bytes) -> None:
-        """Mask these in every later reply: some servers echo the command they refuse."""
-        self._secrets += tuple(secret for secret in secrets if len(secret) > 3)
+    def guard(self, secret: bytes) -> None:
+        """Mask this in every later reply: some servers echo the command they refuse."""
+        # Shorter ones are in too many innocent words, and guessed sooner than read.
+        if len(secret) > 3:
+            self._secrets += (Hidden(secret),)
 
     def _masked(self, line: bytes) -> bytes:
         for secret in self._secrets:

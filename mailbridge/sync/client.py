@@ -11,7 +11,7 @@ from typing import ClassVar, Self, TypeVar
 
 from ..envelope import Address
 from ..errors import Disconnected, HeloRefused, MailError, ResponseError
-from ..host import check_helo_name, host_and_port, split_host_port
+from ..host import check_helo_name, host_and_port, parse_host, split_host_port
 from ..options import Secret, Timeouts
 from ..protocol import command, dialogue
 from ..protocol.extension import Extensions
@@ -155,7 +155,7 @@ class Client:
         self.close()
         source_address = source_address or self.source_address
         name, port = split_host_port(host, port)
-        port = port or self.default_port
+        name, port = parse_host(name), port or self.default_port
         self._host, self._port = name, port
         self._session = Session(lmtp=self._lmtp)
         self._session.transcript.listener = self._show
@@ -292,16 +292,18 @@ class Client:
 
     def verify(self, address: str) -> Answer:
         """VRFY: 250 and an address, or an error code and text. Many servers refuse to say."""
-        return self.docmd("VRFY", self._addr_spec(address))
+        return self._ask_about("VRFY", address)
 
     vrfy = verify
 
     def expn(self, address: str) -> Answer:
         """EXPN: the members of a list. Many servers refuse to say."""
-        return self.docmd("EXPN", self._addr_spec(address))
+        return self._ask_about("EXPN", address)
 
-    def _addr_spec(self, address: str) -> str:
-        return Address.parse(address).path(smtputf8=self.has_extn("smtputf8")).decode()
+    def _ask_about(self, verb: str, address: str) -> Answer:
+        path = Address.parse(address).path(smtputf8=self.has_extn("smtputf8"))
+        # RFC 6531 section 3.7.4.2: a UTF-8 argument goes with the parameter.
+        return self._command(command.Raw(verb, path, *(() if path.isascii() else ("SMTPUTF8",))))
 
 
 def fully_qualified_name() -> str:

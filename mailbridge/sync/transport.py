@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from ..envelope import Address, Envelope
-from ..errors import Disconnected, MailError, NotSupported, ResponseError, TLSError
-from ..message import seven_bit
-from ..options import TLS, Relay
+from ..errors import Disconnected, InvalidInput, MailError, NotSupported
+from ..message import message_id, seven_bit
+from ..options import Relay
 from ..protocol import dialogue, transaction
+from ..protocol.command import check_parameters
 from ..protocol.content import canonical
-from ..protocol.sasl import Credentials
 from ..protocol.session import Session
 from ..protocol.transaction import MailTransaction
 from ..report import DeliveryReport, OnRefused, RecipientResult, State
 from ..sendmail import plan
-from .connect import context_for, literal_of, open_socket
 from .driver import Connection
+from .opening import open_connection
 
 logger = logging.getLogger("mailbridge")
 
@@ -42,6 +42,7 @@ class Transport:
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._keep = False
+        self._batches = 0
 
     def __enter__(self) -> Self:
         self.open()
@@ -59,10 +60,17 @@ class Transport:
         Raises ConnectError, TLSError, AuthenticationFailed or another MailError.
         """
         with self._lock:
-            if self._connection is not None and self._connection.alive():
-                return False
-            self._connection = self._connect()
             self._keep = True
+            if self._connection is not None:
+                if self._connection.alive():
+                    return False
+                self._connection.close()
+                self._connection = None
+            try:
+                self._connection = open_connection(self.relay)
+            except BaseException:
+                self._keep = False
+                raise
             return True
 
     def close(self) -> None:
@@ -115,17 +123,21 @@ class Transport:
         """
         policy = self.on_refused if on_refused is None else OnRefused.parse(on_refused)
         with self._lock:
-            kept = self._keep
-            self._keep = True
-            try:
-                for envelope, content in mails:
+            self._batches += 1
+        try:
+            # Between two mails the lock is free: whoever consumes us may take his time.
+            for envelope, content in mails:
+                try:
                     report = self.attempt(envelope, content, on_refused=policy)
-                    if report.failure(policy) is None:
-                        _warn_of_refused(report, policy)
-                    yield report
-            finally:
-                self._keep = kept
-                if not kept:
+                except InvalidInput as error:
+                    report = _not_attempted(envelope, error)
+                if report.failure(policy) is None:
+                    _warn_of_refused(report, policy)
+                yield report
+        finally:
+            with self._lock:
+                self._batches -= 1
+                if not (self._keep or self._batches):
                     self.close()
 
     def attempt(
@@ -139,7 +151,9 @@ class Transport:
     ) -> DeliveryReport:
         """Like `send`, but every failure is in the report. Raises for invalid input only."""
         data = canonical(content)
-        mail_options, rcpt_options = tuple(mail_options), tuple(rcpt_options)
+        # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
+        mail_options = check_parameters(mail_options, smtputf8=True)
+        rcpt_options = check_parameters(rcpt_options, smtputf8=True)
         with self._lock:
             reused = self._connection is not None
             report = self._try(envelope, data, mail_options, rcpt_options, on_refused)
@@ -159,86 +173,37 @@ class Transport:
     ) -> DeliveryReport:
         try:
             if self._connection is None:
-                self._connection = self._connect()
+                self._connection = open_connection(self.relay)
             connection = self._connection
             mail = _fitted(connection.session, envelope, content, mail_options, rcpt_options)
             mail.all_or_nothing = on_refused is OnRefused.ABORT
             report = connection.run(transaction.deliver(connection.session, mail))
         except MailError as error:
             report = _not_attempted(envelope, error)
-        self._settle(report)
+        except BaseException:
+            self._release()
+            raise
+        self._describe(report, content)
+        self._release()
         return report
 
-    def _settle(self, report: DeliveryReport) -> None:
-        """Note where the mail went, and let go of a connection that is not to be kept."""
+    def _describe(self, report: DeliveryReport, content: bytes) -> None:
+        """Add to a report, and to its error, what only we know."""
         report.relay = self.relay.address
-        connection = self._connection
-        if report.error is not None:
+        report.message_id = message_id(content)
+        if isinstance(report.error, MailError):
             report.error.report = report
             report.error.located(host=self.relay.address)
-            if connection is not None:
-                report.error.located(transcript=connection.session.transcript.lines())
-        if connection is not None and not (self._keep and connection.session.usable):
+            if self._connection is not None:
+                report.error.located(transcript=self._connection.session.transcript.lines())
+
+    def _release(self) -> None:
+        """Let go of the connection, unless it is to be kept and fit for it."""
+        connection = self._connection
+        kept = self._keep or self._batches
+        if connection is not None and not (kept and connection.session.usable):
             self._connection = None
             _quit(connection)
-
-    def _connect(self) -> Connection:
-        """A connection that is ready for MAIL: greeted, in TLS as asked, logged in."""
-        relay = self.relay
-        context = context_for(relay)
-        sock = open_socket(relay.host, relay.port, relay.timeouts.connect, relay.source_address)
-        session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
-        connection = Connection(
-            sock,
-            session,
-            relay.timeouts,
-            relay.address,
-            server_hostname=relay.server_hostname or relay.host,
-            context=context,
-        )
-        name = relay.local_hostname or literal_of(sock)
-        try:
-            connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
-            connection.run(dialogue.hello(session, name))
-            self._start_tls(connection, name)
-            self._log_in(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _start_tls(self, connection: Connection, name: str) -> None:
-        session, mode = connection.session, self.relay.tls
-        offered = session.extensions.offers("STARTTLS")
-        if mode is TLS.STARTTLS and not offered:
-            error = TLSError("the server does not offer STARTTLS, which is required here")
-            error.advice = "Use tls='implicit' if this port speaks TLS at once, or another port"
-            error.located(host=connection.host, phase="starttls")
-            raise error
-        if offered and mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
-            try:
-                connection.run(dialogue.starttls(session))
-            except ResponseError as refused:
-                error = TLSError(f"the server refused STARTTLS: {refused.reply}")
-                error.reply = refused.reply
-                error.retryable = refused.retryable
-                error.located(host=connection.host, phase="starttls")
-                raise error from refused
-            connection.run(dialogue.hello(session, name))
-
-    def _log_in(self, connection: Connection) -> None:
-        relay, session = self.relay, connection.session
-        if relay.username is None or relay.password is None:
-            return
-        verified = session.tls and relay.verifies
-        connection.run(
-            dialogue.login(
-                session,
-                Credentials(relay.username, relay.password),
-                confidential=verified or relay.is_loopback,
-                allow_insecure=relay.allow_insecure_auth,
-            )
-        )
 
 
 def _fitted(
@@ -273,12 +238,14 @@ def _nothing_handed_over(report: DeliveryReport) -> bool:
     )
 
 
-def _not_attempted(envelope: Envelope, error: MailError) -> DeliveryReport:
+def _not_attempted(envelope: Envelope, error: MailError | InvalidInput) -> DeliveryReport:
     reason = str(error)
     results = {
         a: RecipientResult(a, State.NOT_ATTEMPTED, None, None, reason) for a in envelope.recipients
     }
-    return DeliveryReport(results, envelope.sender, error=error)
+    report = DeliveryReport(results, envelope.sender, error=error)
+    error.report = report
+    return report
 
 
 def _quit(connection: Connection) -> None:

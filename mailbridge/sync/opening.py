@@ -1,0 +1,74 @@
+"""From a Relay to a session that is ready for MAIL."""
+
+from __future__ import annotations
+
+from ..errors import ResponseError, TLSError
+from ..options import TLS, Relay, Secret
+from ..protocol import dialogue
+from ..protocol.sasl import Credentials
+from ..protocol.session import Session
+from .connect import context_for, literal_of, open_socket
+from .driver import Connection
+
+
+def open_connection(relay: Relay) -> Connection:
+    """Connect to a relay: greeted, in TLS as asked, logged in.
+
+    Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
+    AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
+    """
+    context = context_for(relay)
+    sock = open_socket(relay.host, relay.port, relay.timeouts.connect, relay.source_address)
+    session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
+    connection = Connection(
+        sock,
+        session,
+        relay.timeouts,
+        relay.address,
+        server_hostname=relay.server_hostname or relay.host,
+        context=context,
+    )
+    name = relay.local_hostname or literal_of(sock)
+    try:
+        connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
+        connection.run(dialogue.hello(session, name))
+        _start_tls(connection, relay.tls, name)
+        _log_in(connection, relay)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
+    session = connection.session
+    offered = session.extensions.offers("STARTTLS")
+    if mode is TLS.STARTTLS and not offered:
+        error = TLSError("the server does not offer STARTTLS, which is required here")
+        error.advice = "Use tls='implicit' if this port speaks TLS at once, or another port"
+        error.located(host=connection.host, phase="starttls", transcript=session.transcript.lines())
+        raise error
+    if offered and mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
+        try:
+            connection.run(dialogue.starttls(session))
+        except ResponseError as refused:
+            error = TLSError(f"the server refused STARTTLS: {refused.reply}")
+            error.reply = refused.reply
+            error.retryable = refused.retryable
+            error.located(host=connection.host, phase="starttls", transcript=refused.transcript)
+            raise error from refused
+        connection.run(dialogue.hello(session, name))
+
+
+def _log_in(connection: Connection, relay: Relay) -> None:
+    if relay.username is None or relay.password is None:
+        return
+    verified = connection.session.tls and relay.verifies
+    connection.run(
+        dialogue.login(
+            connection.session,
+            Credentials(relay.username, Secret(relay.password)),
+            confidential=verified or relay.is_loopback,
+            allow_insecure=relay.allow_insecure_auth,
+        )
+    )
