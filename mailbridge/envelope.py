@@ -6,6 +6,7 @@ CR, LF, space or ESMTP parameter in an address can reach the server.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@({_LABEL}(?:\.{_LABEL})*)")
 _DOT_STRING = re.compile(rf"(?:{_ATEXT}|[^\x00-\x7f])+(?:\.(?:{_ATEXT}|[^\x00-\x7f])+)*")
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
+_LOCAL_PART = re.compile(rf"{_DOT_STRING.pattern}|{_QUOTED}")
 # What an unquoted local part may hold in practice: a dot in an odd place is sent quoted.
 _LOOSE_LOCAL = re.compile(rf"(?:{_ATEXT}|[.]|[^\x00-\x7f])+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -53,10 +56,14 @@ class Address:
             return text
         if not isinstance(text, str):
             raise AddressError(f"an address must be str or Address, not {type(text).__name__}")
-        plain = _PLAIN.fullmatch(text) if len(text) <= MAX_PATH else None
-        if plain is not None and len(plain[1]) <= MAX_LOCAL_PART and len(plain[2]) <= MAX_DOMAIN:
-            return cls(plain[1], plain[2])
-        return _Parser(text).address()
+        return _parse(text)
+
+    def __post_init__(self) -> None:
+        domain = self.domain
+        if not _LOCAL_PART.fullmatch(self.local_part) or (
+            domain is not None and not (_DOMAIN.fullmatch(domain) or _is_domain(domain))
+        ):
+            raise AddressError(f"no address: {self.local_part!a} at {domain!a}; see Address.parse")
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -150,6 +157,15 @@ def to_ascii_domain(domain: str) -> str:
         return idna.encode(domain, uts46=True).decode("ascii")
     except idna.IDNAError as exc:
         raise AddressError(f"the domain {domain!r} is no valid host name: {exc}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Address:
+    # An application sends to the same mailboxes again, and from the same one nearly always.
+    plain = _PLAIN.fullmatch(text) if len(text) <= MAX_PATH - 2 else None
+    if plain is not None and len(plain[1]) <= MAX_LOCAL_PART and len(plain[2]) <= MAX_DOMAIN:
+        return Address(plain[1], plain[2])
+    return _Parser(text).address()
 
 
 class _Parser:
@@ -251,7 +267,7 @@ class _Parser:
 
     def check_domain(self, domain: str) -> None:
         if domain.startswith("["):
-            if not domain.endswith("]") or not _is_literal(domain[1:-1]):
+            if not _is_domain(domain):
                 self.fail(f"{domain!a} is no address literal")
             return
         if "," in domain:
@@ -269,6 +285,13 @@ def _quoted(content: str) -> str:
     return '"' + content.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _is_domain(domain: str) -> bool:
+    """True for an address literal, or a domain outside ASCII that has A-labels."""
+    if domain.startswith("["):
+        return domain.endswith("]") and _is_literal(domain[1:-1])
+    return not domain.isascii() and _DOMAIN.fullmatch(to_ascii_domain(domain)) is not None
+
+
 def _is_literal(content: str) -> bool:
     # RFC 5321 section 4.1.3: IPv4, "IPv6:" with an address, or a registered tag with content.
     tag, colon, rest = content.partition(":")
@@ -276,7 +299,8 @@ def _is_literal(content: str) -> bool:
         if not colon:
             ipaddress.IPv4Address(content)
         elif tag.lower() == "ipv6":
-            ipaddress.IPv6Address(rest)
+            # An IPv6-addr has no zone; ipaddress takes anything for one.
+            return ipaddress.IPv6Address(rest).scope_id is None
         else:
             return _GENERAL_LITERAL.fullmatch(content) is not None
     except ValueError:

@@ -52,6 +52,14 @@ if TYPE_CHECKING:
     from .report import DeliveryReport
 
 
+def printable(text: bytes) -> str:
+    """`text` decoded, with what could move a terminal's cursor or fake a log line escaped."""
+    decoded = text.decode("utf-8", "backslashreplace").replace("\n", " ")
+    if decoded.isprintable():
+        return decoded
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
+
+
 class InvalidInput(ValueError):
     """Input that cannot be sent as it is. Raised before anything is sent."""
 
@@ -226,9 +234,9 @@ class ResponseError(MailError, smtplib.SMTPResponseException):
 
     def _what(self) -> str:
         text = self.smtp_error
-        if isinstance(text, bytes):
-            text = text.decode("utf-8", "backslashreplace")
-        return f"{self.smtp_code} {text}".rstrip().replace("\n", " ")
+        if isinstance(text, str):
+            text = text.encode("utf-8", "backslashreplace")
+        return f"{self.smtp_code} {printable(text)}".rstrip()
 
 
 class GreetingRefused(ResponseError, smtplib.SMTPConnectError):
@@ -296,7 +304,7 @@ class RecipientsRefused(MailError, smtplib.SMTPRecipientsRefused):
 
     def _what(self) -> str:
         refused = "; ".join(
-            f"<{address}> {code} {text.decode('utf-8', 'backslashreplace')}".replace("\n", " ")
+            f"<{address}> {code} {printable(text)}"
             for address, (code, text) in self.recipients.items()
         )
         if not self.accepted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from .envelope import to_ascii_domain
-from .errors import OptionError, PortError
+from .errors import AddressError, OptionError, PortError
 
 
 def check_helo_name(name: str) -> str:
@@ -13,8 +13,7 @@ def check_helo_name(name: str) -> str:
 
     Raises OptionError for anything else, so that nothing but a name can be smuggled in.
     """
-    if not name.isascii():
-        name = to_ascii_domain(name)
+    name = _ascii("local_hostname", name)
     if not name or len(name) > 255 or any(not "!" <= char <= "~" for char in name):
         raise OptionError(f"local_hostname {name!a} is no host name: use letters, digits, - and .")
     return name
@@ -30,6 +29,8 @@ def split_host_port(host: str, port: int) -> tuple[str, int]:
 
     Raises PortError (an OSError and a ValueError) for a port that is no number.
     """
+    if host.startswith("/"):
+        return host, port  # the path of a Unix socket
     if host.startswith("[") and "]" in host:
         bare, _, rest = host[1:].partition("]")
         return bare, port or parse_port(rest.removeprefix(":") or 0)
@@ -53,7 +54,14 @@ def parse_host(host: object) -> str:
             ) from None
     if any(not "!" <= char <= "~" for char in host if char.isascii()):
         raise OptionError(f"host {host!a} contains a space or a control character")
-    return host if host.startswith("/") else to_ascii_domain(host)
+    return host if host.startswith("/") else _ascii("host", host)
+
+
+def _ascii(option: str, name: str) -> str:
+    try:
+        return to_ascii_domain(name)
+    except AddressError as exc:
+        raise OptionError(f"{option}: {exc}") from None
 
 
 def parse_port(port: object) -> int:

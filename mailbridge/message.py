@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .envelope import Address
 from .errors import AddressError, InvalidInput
 
 
@@ -27,7 +28,7 @@ class Flattened:
     def needs_smtputf8(self) -> bool:
         """True if a local part is outside ASCII; a domain can be written as A-labels."""
         addresses = (*self.recipients, self.sender or "")
-        return not all(address.rpartition("@")[0].isascii() for address in addresses if address)
+        return any(Address.parse(text).needs_smtputf8 for text in addresses if text)
 
     def content(self, *, utf8: bool = False) -> bytes:
         """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
@@ -104,7 +105,10 @@ def seven_bit(content: bytes) -> bytes:
                 "the message is signed and has 8-bit octets, which this server does not take"
                 " (no 8BITMIME); build it with 7bit transfer encodings and sign it then"
             )
-    encoded = message.as_bytes(policy=policy)
+    try:
+        encoded = message.as_bytes(policy=policy)
+    except UnicodeEncodeError:
+        encoded = content
     if not encoded.isascii():
         raise InvalidInput("the message has 8-bit octets that cannot be encoded as 7bit MIME")
     return encoded

@@ -131,6 +131,8 @@ class Relay:
             if not isinstance(self.password, Secret):
                 text("password", self.password)
             put("password", Secret(self.password))
+        for name in ("tls_verify", "allow_insecure_auth", "lmtp"):
+            put(name, boolean(name, getattr(self, name)))
         if not isinstance(self.timeouts, Timeouts):
             raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")
         put(
@@ -191,7 +193,9 @@ class Relay:
         `connect_timeout`, `reply_timeout`, `final_reply_timeout`. Texts are converted, options
         that are None are as if not given. Raises OptionError for an unknown option.
         """
-        given = {**(options or {}), **kwargs}
+        if options is not None and not isinstance(options, Mapping):
+            raise OptionError(f"options must be a mapping of names, not {type(options).__name__}")
+        given = {str(name): value for name, value in {**(options or {}), **kwargs}.items()}
         given = {name: value for name, value in given.items() if value is not None}
         if given.get("username") == "":
             # Settings often have "" for "no login".
@@ -203,9 +207,6 @@ class Relay:
         if url is not None:
             given = {**_url_options(url), **given}
         values = _timeouts(given)
-        for name in ("tls_verify", "allow_insecure_auth", "lmtp"):
-            if name in values:
-                values[name] = boolean(name, values[name])
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
         return cls(**values)
@@ -280,10 +281,13 @@ def _url_options(url: object) -> dict[str, Any]:
         raise OptionError(f"url: the {kind} is malformed; percent-encode /, ?, #, @, :") from None
     if parts.scheme not in ("smtp", "smtps", "lmtp"):
         raise OptionError(f"url: scheme {parts.scheme!r} is not one of smtp, smtps, lmtp")
-    if not parts.hostname:
+    if not parts.hostname or not parts.netloc:
         raise OptionError(f"url: the host is missing, as in {parts.scheme}://mail.example.org")
-    if parts.path not in ("", "/") or parts.fragment:
-        raise OptionError("url: nothing may follow the port but ?options; percent-encode / and #")
+    if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:
+        # The text is not shown: it may be the rest of a password.
+        raise OptionError(
+            "url: nothing may follow the port but ?options; percent-encode / ? # @ in a password"
+        )
     options: dict[str, Any] = {"host": unquote(parts.hostname)}
     if port is not None:
         options["port"] = port

@@ -186,18 +186,17 @@ class DeliveryReport:
         if self.error is not None:
             refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
             return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
-        refused = {
-            r.address: r
-            for r in self
-            if r.state in (State.REFUSED, State.DEFERRED)
-            or (r.state is State.NOT_ATTEMPTED and r.reply is not None)
-        }
+        refused = {r.address: r for r in self if r.state is not State.ACCEPTED}
         if not refused or on_refused is OnRefused.REPORT:
             return None
         if self.accepted and on_refused is OnRefused.RAISE_IF_ALL:
             return None
         cls = SomeRecipientsRefused if self.accepted else RecipientsRefused
-        error = cls({a: _refusal(result) for a, result in refused.items()}, accepted=self.accepted)
+        error = cls(
+            {a: _refusal(result) for a, result in refused.items()},
+            named={a: _refusal(result) for a, result in refused.items() if result.reply},
+            accepted=self.accepted,
+        )
         error.report = self
         error.located(host=self.relay, phase=Phase.RCPT)
         error.advice = (

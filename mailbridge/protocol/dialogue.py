@@ -208,7 +208,8 @@ def login(
     reply = Reply(504)
     for name in names:
         reply = yield from _exchange(session, name, credentials, initial)
-        if reply.code == 235:
+        # RFC 4954 section 4: 503 to a second AUTH says that the first one holds.
+        if reply.code == 235 or (reply.code == 503 and session.authenticated):
             return reply
         if reply.code not in (504, 534):
             break

@@ -9,7 +9,7 @@ from .reply import Reply
 
 # "AUTH=LOGIN PLAIN" is how servers announced AUTH before RFC 2554, some do so to this day.
 _KEYWORD = re.compile(
-    r"(?P<auth>auth)=(?P<mechanisms>.*)|(?P<keyword>[a-z0-9][a-z0-9-]*)(?P<parameters>.*)",
+    r"(?P<auth>auth)=(?P<mechanisms>.*)|(?P<keyword>[a-z0-9][a-z0-9-]*)(?P<parameters>[ \t].*)?",
     re.IGNORECASE,
 )
 _SIZE = re.compile(r"[0-9]{1,20}")

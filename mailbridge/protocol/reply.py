@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from ..errors import ProtocolViolation
+from ..errors import ProtocolViolation, printable
 
 # RFC 5321 section 4.5.3.1.5 says 512 octets; servers in the wild exceed it.
 # smtplib's limit is 8192, so nobody's working server breaks here.
@@ -89,12 +89,6 @@ class Reply:
 
     def __str__(self) -> str:
         return " ".join((str(self.code), *map(printable, self.lines))).rstrip()
-
-
-def printable(text: bytes) -> str:
-    """`text` decoded, with what could move a terminal's cursor or fake a log line escaped."""
-    decoded = text.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded)
 
 
 class ReplyParser:

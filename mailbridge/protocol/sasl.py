@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..errors import InvalidInput
 from ..options import Hidden, Secret
 
 Exchange: TypeAlias = Generator[bytes | None, bytes, None]
@@ -23,6 +24,11 @@ class Credentials:
 
     username: str
     password: Secret
+
+    def __post_init__(self) -> None:
+        # RFC 4616 section 2: a NUL would forge the fields of PLAIN.
+        if "\0" in self.username or "\0" in self.password.reveal():
+            raise InvalidInput("user name and password must not contain a NUL character")
 
 
 def plain(credentials: Credentials) -> Exchange:

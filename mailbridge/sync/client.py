@@ -77,7 +77,7 @@ class Client:
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         delivered = self._session.mail_accepted
         try:
-            code, message = self.docmd("QUIT")
+            code, message = self._command(command.Quit())
             # Mail that was accepted stays so, whatever the answer to QUIT (RFC 5321 4.1.1.10);
             # and an error that is on its way must not be hidden by another.
             if code != 221 and error is None and not delivered:

@@ -233,9 +233,11 @@ def _fitted(
 
 
 def _nothing_handed_over(report: DeliveryReport) -> bool:
-    return isinstance(report.error, Disconnected) and len(report.not_attempted) == len(
-        report.recipients
+    error = report.error
+    closed = isinstance(error, Disconnected) or (
+        isinstance(error, MailError) and error.reply is not None and error.reply.code == 421
     )
+    return closed and len(report.not_attempted) == len(report.recipients)
 
 
 def _not_attempted(envelope: Envelope, error: MailError | InvalidInput) -> DeliveryReport:
