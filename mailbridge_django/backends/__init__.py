@@ -1,0 +1,1 @@
+"""Email backends; see `mailbridge_django.backends.smtp`."""

@@ -1,0 +1,277 @@
+"""The only reader of settings: arguments, EMAIL_* and MAILBRIDGE to one checked Config.
+
+With an alias (an entry of MAILERS) no setting is read. Without one a keyword argument counts
+before ``settings.MAILBRIDGE``, and that before ``settings.EMAIL_*``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import django.core.mail.utils
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from mailbridge import TLS, OnRefused, OptionError, Relay, Secret
+from mailbridge.host import check_helo_name
+from mailbridge.options import OPTION_NAMES
+from mailbridge.sync import connect
+
+if TYPE_CHECKING:
+    from .backends.smtp import EmailBackend
+
+#: Django's options, in the order of the constructor, and the settings behind them.
+DJANGO_OPTIONS = {
+    "host": "EMAIL_HOST",
+    "port": "EMAIL_PORT",
+    "username": "EMAIL_HOST_USER",
+    "password": "EMAIL_HOST_PASSWORD",
+    "use_tls": "EMAIL_USE_TLS",
+    "use_ssl": "EMAIL_USE_SSL",
+    "timeout": "EMAIL_TIMEOUT",
+    "ssl_keyfile": "EMAIL_SSL_KEYFILE",
+    "ssl_certfile": "EMAIL_SSL_CERTFILE",
+}
+#: Ours: keyword arguments, so OPTIONS under MAILERS, and keys of MAILBRIDGE.
+OWN_OPTIONS = (OPTION_NAMES | {"on_refused"}) - DJANGO_OPTIONS.keys()
+#: What a url says; with one, these are not taken from EMAIL_*.
+_IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
+_FILES = ("ca_file", "certfile", "keyfile")
+_CERTIFICATES = (*_FILES, "ca_path", "tls_verify", "ssl_context")
+
+
+@dataclass(slots=True)
+class Config:
+    """What a backend was configured with. `own` holds options of `Relay.from_options`."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    use_tls: bool
+    use_ssl: bool
+    timeout: float | None
+    ssl_keyfile: str | None
+    ssl_certfile: str | None
+    on_refused: OnRefused = OnRefused.RAISE
+    own: dict[str, Any] = field(default_factory=dict)
+
+
+def misconfigured(text: str, alias: str | None) -> ImproperlyConfigured:
+    """The error for a wrong option: InvalidMailer on Django 6.1 with an alias."""
+    if alias is None:
+        return ImproperlyConfigured(text)
+    try:
+        from django.core.mail import InvalidMailer
+    except ImportError:  # before Django 6.1
+        return ImproperlyConfigured(f"MAILERS[{alias!r}]: {text}")
+    return InvalidMailer(text, alias=alias)
+
+
+def unknown_options(names: Iterable[str]) -> str:
+    """Django's text for unknown options, with a guess at what was meant."""
+    names = list(names)
+    known = sorted(OWN_OPTIONS | DJANGO_OPTIONS.keys() | {"fail_silently"})
+    guesses = [difflib.get_close_matches(name, known, 1) for name in names]
+    hints = [
+        f"did you mean {near[0]!r} for {name!r}?"
+        for name, near in zip(names, guesses, strict=True)
+        if near
+    ]
+    hint = "; ".join(hints).capitalize() if hints else f"Known are: {', '.join(known)}."
+    return f"Unknown options {', '.join(map(repr, names))}. {hint}"
+
+
+def configure(
+    alias: str | None, django_options: Mapping[str, Any], own: Mapping[str, Any]
+) -> Config:
+    """The configuration of one backend. Reads no file and opens no connection.
+
+    Raises ImproperlyConfigured (InvalidMailer on Django 6.1 with an alias) that names the wrong
+    option; ValueError for EMAIL_USE_TLS with EMAIL_USE_SSL, as Django does.
+    """
+    given = {name: value for name, value in django_options.items() if value is not None}
+    own = {name: value for name, value in own.items() if value is not None}
+    if alias is None:
+        given, own = _with_settings(given, own)
+    _check_contradictions(alias, given, own)
+    try:
+        return _checked(given, own)
+    except OptionError as exc:
+        raise misconfigured(_in_djangos_words(exc, given), alias) from exc
+
+
+def _with_settings(
+    given: dict[str, Any], own: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill in from MAILBRIDGE and EMAIL_* what was not given."""
+    ours = getattr(settings, "MAILBRIDGE", {})
+    if not isinstance(ours, Mapping):
+        raise ImproperlyConfigured("MAILBRIDGE must be a dictionary of options.")
+    unknown = [str(name) for name in ours if name not in OWN_OPTIONS | DJANGO_OPTIONS.keys()]
+    if unknown:
+        raise ImproperlyConfigured(f"MAILBRIDGE: {unknown_options(unknown)}")
+    own = {name: ours[name] for name in ours if name in OWN_OPTIONS} | own
+    url = own.get("url") is not None
+    # An empty host and port 0 are as good as none, an empty user name means no AUTH.
+    given = {n: v for n, v in given.items() if v or n not in ("host", "port")}
+    for name, setting in DJANGO_OPTIONS.items():
+        if given.get(name) is None:
+            given[name] = ours.get(name)
+        if given[name] is None and not (url and name in _IN_URL):
+            given[name] = getattr(settings, setting)
+    return {name: value for name, value in given.items() if value is not None}, own
+
+
+def _check_contradictions(
+    alias: str | None, given: Mapping[str, Any], own: Mapping[str, Any]
+) -> None:
+    if given.get("use_ssl") and given.get("use_tls"):
+        if alias is None:
+            # Django's text and type, which some projects' tests know by heart.
+            raise ValueError(
+                "EMAIL_USE_TLS/EMAIL_USE_SSL are mutually exclusive, so only set "
+                "one of those settings to True."
+            )
+        raise misconfigured(
+            "The 'use_ssl' and 'use_tls' OPTIONS are incompatible. "
+            "Set at most one of them to True.",
+            alias,
+        )
+    if alias is not None and "host" not in given and "url" not in own:
+        raise misconfigured("OPTIONS must define 'host'.", alias)
+    for option, wanted in (("use_tls", TLS.STARTTLS), ("use_ssl", TLS.IMPLICIT)):
+        if given.get(option) and str(own.get("tls", wanted)).lower() != wanted:
+            raise misconfigured(
+                f"'{option}' and tls={str(own['tls'])!r} contradict each other: drop one of them.",
+                alias,
+            )
+    for django_name, name in (("ssl_certfile", "certfile"), ("ssl_keyfile", "keyfile")):
+        if given.get(django_name) and own.get(name):
+            raise misconfigured(
+                f"'{django_name}' and '{name}' are two names of one option: drop one of them.",
+                alias,
+            )
+
+
+def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
+    own = dict(own)
+    on_refused = OnRefused.parse(own.pop("on_refused", OnRefused.RAISE))
+    files = {name: own.pop(name) for name in _FILES if name in own}
+    options = own | {n: given[n] for n in ("host", "port", "timeout") if n in given}
+    options |= credentials(given.get("username"), given.get("password"))
+    tls = _tls(given) or own.get("tls")
+    if tls is None and "url" not in own:
+        tls = TLS.NONE
+    # How the names go together is checked here; the files are read when they are needed.
+    named = {*files, *(_certificate(given) if tls not in (None, TLS.NONE) else ())}
+    relay = Relay.from_options({**options, "tls": tls, **dict.fromkeys(named, os.devnull)})
+    if "url" in own:
+        own = _not_default(relay)
+        files = {n: own[n] for n in _FILES if n in own and n not in named} | files
+    own = {n: v for n, v in own.items() if n not in ("tls", *_FILES)} | files
+    if relay.tls is TLS.OPPORTUNISTIC:
+        own["tls"] = relay.tls
+    by_mode = {TLS.IMPLICIT: 465, TLS.STARTTLS: 587}.get(relay.tls, 25)
+    default_port = not (given.get("port") or "url" in options or relay.lmtp)
+    return Config(
+        host=given.get("host", relay.host),
+        # Django's default, which does not look at the credentials.
+        port=by_mode if default_port else relay.port,
+        username=given.get("username", relay.username),
+        password=given.get("password", relay.password and Secret(relay.password).reveal()),
+        use_tls=given.get("use_tls") or relay.tls is TLS.STARTTLS,
+        use_ssl=given.get("use_ssl") or relay.tls is TLS.IMPLICIT,
+        timeout=given.get("timeout"),
+        ssl_keyfile=given.get("ssl_keyfile"),
+        ssl_certfile=given.get("ssl_certfile"),
+        on_refused=on_refused,
+        own=own,
+    )
+
+
+def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Relay:
+    """The relay that a backend's attributes describe now: subclasses change them at will.
+
+    `context` takes the place of the options for certificates. Raises ImproperlyConfigured, also
+    for a certificate file that cannot be read.
+    """
+    given = {name: getattr(backend, name) for name in DJANGO_OPTIONS}
+    options = dict(backend.options)
+    tls = _tls(given) or options.get("tls", TLS.NONE)
+    options |= {"host": backend.host, "port": backend.port, "timeout": backend.timeout, "tls": tls}
+    options |= credentials(backend.username, backend.password)
+    options["local_hostname"] = options.get("local_hostname") or helo_name()
+    if context is not None:
+        options = {n: v for n, v in options.items() if n not in _CERTIFICATES}
+        options["ssl_context"] = context
+    elif tls is not TLS.NONE:
+        options |= _certificate(given)
+    try:
+        return Relay.from_options(options)
+    except OptionError as exc:
+        raise misconfigured(_in_djangos_words(exc, given), backend.alias) from exc
+
+
+def _not_default(relay: Relay) -> dict[str, Any]:
+    default = Relay(host=relay.host)
+    values = {item.name: getattr(relay, item.name) for item in fields(Relay)}
+    return {
+        name: value
+        for name, value in values.items()
+        if name in OWN_OPTIONS and value != getattr(default, name)
+    }
+
+
+def new_context(backend: EmailBackend) -> ssl.SSLContext:
+    """A TLS context for the backend's options that nobody else has. Raises ImproperlyConfigured."""
+    given = {name: getattr(backend, name) for name in DJANGO_OPTIONS}
+    options = {**backend.options, **_certificate(given)}
+    # The core's own function returns one context to all who ask for the same.
+    build = connect._tls_context.__wrapped__
+    names = ("ca_file", "ca_path", "certfile", "keyfile")
+    try:
+        return build(*map(options.get, names), options.get("tls_verify", True), (None, None))
+    except OptionError as exc:
+        raise misconfigured(_in_djangos_words(exc, given), backend.alias) from exc
+
+
+def helo_name() -> str | None:
+    """This host's name as Django caches it, or None if it is none that a server would accept."""
+    # Looked up here, in its module, so that what tests put there is used.
+    name = django.core.mail.utils.DNS_NAME.get_fqdn()
+    try:
+        return check_helo_name(name) if "." in name else None
+    except OptionError:
+        return None
+
+
+def _certificate(given: Mapping[str, Any]) -> dict[str, Any]:
+    names = (("certfile", "ssl_certfile"), ("keyfile", "ssl_keyfile"))
+    return {name: given[ours] for name, ours in names if given.get(ours)}
+
+
+def _tls(given: Mapping[str, Any]) -> TLS | None:
+    if given.get("use_ssl"):
+        return TLS.IMPLICIT
+    return TLS.STARTTLS if given.get("use_tls") else None
+
+
+def credentials(username: str | None, password: str | None) -> dict[str, str]:
+    """User name and password as options. Django logs in only if it has both."""
+    return {"username": username, "password": password} if username and password else {}
+
+
+def _in_djangos_words(error: OptionError, given: Mapping[str, Any]) -> str:
+    """The core's text, with Django's names of the options."""
+    text = str(error)
+    for name in _certificate(given):
+        text = text.replace(name, f"ssl_{name}")
+    named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
+    return f"{text} ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else text

@@ -1,0 +1,234 @@
+"""What `EmailBackend.connection` is while it is open: a transport with smtplib.SMTP's names.
+
+And the other way round: what became of a mail, from what any object with a `sendmail` method of
+smtplib's says of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import mailbridge
+from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, OnRefused, Transport
+from mailbridge.message import message_id, seven_bit
+from mailbridge.report import Phase, RecipientResult, State
+
+Answer = tuple[int, bytes]
+
+
+class Refused(dict[str, Answer]):
+    """What `sendmail` returns, the refused recipients; with the whole `report`."""
+
+    def __init__(self, refused: Mapping[str, Answer], report: DeliveryReport) -> None:
+        super().__init__(refused)
+        self.report = report
+
+
+class OpenConnection:
+    """An open transport that looks like an `smtplib.SMTP` that is connected and logged in.
+
+    `sendmail` goes through the transport, which replaces a connection that the server has closed
+    in the meantime. Everything else (`noop`, `docmd`, `sock`, `has_extn`, `set_debuglevel`, ...)
+    is done on the session of the moment and raises SMTPServerDisconnected if there is none.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._debuglevel = 0
+        self._client: SMTP | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self.transport.relay.address}>"
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds for each reply; None waits for ever."""
+        return self.transport.relay.timeouts.reply
+
+    def sendmail(
+        self,
+        from_addr: str | None,
+        to_addrs: str | Sequence[str],
+        msg: str | bytes,
+        mail_options: Iterable[str] = (),
+        rcpt_options: Iterable[str] = (),
+    ) -> Refused:
+        """Send one mail. Returns the refused recipients, {address: (code, text)}.
+
+        If nothing is raised, at least one got the mail. Raises SMTPRecipientsRefused if nobody
+        did, and the other errors of `Transport.send`, each with its `report`.
+        """
+        report = self.transport.attempt(
+            Envelope(from_addr or None, to_addrs),
+            msg,
+            mail_options=mail_options,
+            rcpt_options=rcpt_options,
+            on_refused=self.transport.on_refused,
+        )
+        failure = report.failure(OnRefused.RAISE_IF_ALL)
+        if failure is not None:
+            failure.report = report
+            raise failure
+        some = report.failure()
+        refused = some.recipients if isinstance(some, mailbridge.RecipientsRefused) else {}
+        return Refused(refused, report)
+
+    @property
+    def takes_unicode(self) -> bool:
+        """False if the server is known to take no local part outside ASCII (RFC 6531)."""
+        lost = self.transport._connection is None
+        return lost or self._session().has_extn("smtputf8")
+
+    def set_debuglevel(self, debuglevel: int) -> None:
+        """Print the dialogue to stderr, as smtplib does; credentials are masked."""
+        self._debuglevel = debuglevel
+        self._client = None
+
+    def quit(self) -> Answer:
+        """Say QUIT and close. Returns the reply. Raises SMTPServerDisconnected if none comes."""
+        try:
+            return self._session().quit()
+        finally:
+            self.transport.close()
+
+    def close(self) -> None:
+        """Close without QUIT."""
+        self._session().close()
+        self.transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self._session(), name)
+
+    def _session(self) -> SMTP:
+        """The client of level 1 for the connection that the transport holds at the moment."""
+        connection = self.transport._connection
+        client = self._client
+        if client is None or client._connection is not connection:
+            relay = self.transport.relay
+            client = (LMTP if relay.lmtp else SMTP)(
+                local_hostname=relay.local_hostname or "localhost"
+            )
+            client._host, client._port = relay.host, relay.port
+            client.set_debuglevel(self._debuglevel)
+            if connection is not None:
+                client._connection, client._session = connection, connection.session
+                connection.session.transcript.listener = client._show
+            self._client = client
+        return client
+
+
+def attempt(connection: Any, envelope: Envelope, content: bytes) -> DeliveryReport:
+    """Send through `connection.sendmail` and report, whatever kind of object it is.
+
+    Raises nothing that `sendmail` says of the mail: it is the report's `error`. An OSError that
+    is no SMTPException, and any other exception, comes through.
+    """
+    sender, recipients = envelope.sender, list(envelope.recipients)
+    try:
+        if not isinstance(connection, OpenConnection):
+            # Not every sendmail knows how to encode a domain, or declares what is 8bit.
+            sender, *recipients = (path.decode() for path in _paths(envelope))
+            content = _fitted(connection, content)
+        outcome = connection.sendmail(sender or "", recipients, content)
+    except smtplib.SMTPException as exc:
+        report = _report_of_error(exc, sender, recipients)
+    else:
+        if isinstance(outcome, Refused):
+            return outcome.report
+        refused = outcome if isinstance(outcome, dict) else {}
+        report = DeliveryReport(_results(recipients, refused, State.ACCEPTED), sender)
+    report.message_id = report.message_id or message_id(content)
+    return report
+
+
+def _paths(envelope: Envelope) -> Iterator[bytes]:
+    yield b"" if envelope.reverse_path is None else envelope.reverse_path.path()
+    yield from (address.path() for address in envelope.forward_paths)
+
+
+def _fitted(connection: Any, content: bytes) -> bytes:
+    """The content, without 8-bit octets if the server does not take them (RFC 6152 section 3)."""
+    if content.isascii():
+        return content
+    with contextlib.suppress(AttributeError):
+        connection.ehlo_or_helo_if_needed()
+        if not connection.has_extn("8bitmime"):
+            return seven_bit(content)
+    return content
+
+
+def _report_of_error(
+    exc: smtplib.SMTPException, sender: str | None, recipients: Sequence[str]
+) -> DeliveryReport:
+    report = getattr(exc, "report", None)
+    if isinstance(report, DeliveryReport):
+        return report
+    if isinstance(exc, smtplib.SMTPRecipientsRefused):
+        results = _results(recipients, exc.recipients, State.NOT_ATTEMPTED)
+        return DeliveryReport(results, sender)
+    error = exc if isinstance(exc, mailbridge.MailError) else _as_ours(exc)
+    results = _results(recipients, {}, State.NOT_ATTEMPTED, str(error))
+    if isinstance(error, mailbridge.ResponseError):
+        refused = (error.smtp_code, error.reply.message if error.reply is not None else b"")
+        results = _results(recipients, dict.fromkeys(recipients, refused), State.NOT_ATTEMPTED)
+    elif isinstance(error, mailbridge.DeliveryInDoubt):
+        results = _results(recipients, {}, State.IN_DOUBT, str(error))
+    report = DeliveryReport(results, sender, error=error)
+    error.report = report
+    return report
+
+
+def _as_ours(exc: smtplib.SMTPException) -> mailbridge.MailError:
+    """The core's error for one of smtplib's own."""
+    error: mailbridge.MailError
+    if isinstance(exc, smtplib.SMTPResponseException):
+        text = _bytes(exc.smtp_error)
+        reply = mailbridge.Reply(exc.smtp_code, tuple(text.split(b"\n")))
+        if isinstance(exc, smtplib.SMTPSenderRefused):
+            error = mailbridge.SenderRefused(reply.code, text, exc.sender, reply=reply)
+        else:
+            kinds: tuple[tuple[type, type[mailbridge.ResponseError]], ...] = (
+                (smtplib.SMTPDataError, mailbridge.MessageRefused),
+                (smtplib.SMTPHeloError, mailbridge.HeloRefused),
+                (smtplib.SMTPAuthenticationError, mailbridge.AuthenticationFailed),
+                (smtplib.SMTPException, mailbridge.ResponseError),
+            )
+            ours = next(ours for theirs, ours in kinds if isinstance(exc, theirs))
+            error = ours(reply.code, text, reply=reply)
+    elif isinstance(exc, smtplib.SMTPServerDisconnected):
+        # smtplib does not say how far it came, so this may have been after the final dot.
+        error = mailbridge.DeliveryInDoubt(f"delivery in doubt: {exc}")
+        error.advice = "The message may have been delivered; sending it again may deliver it twice"
+    elif isinstance(exc, smtplib.SMTPNotSupportedError):
+        error = mailbridge.NotSupported(str(exc))
+    else:
+        error = mailbridge.MailError(str(exc))
+    error.__cause__ = exc
+    return error
+
+
+def _results(
+    recipients: Iterable[str],
+    refused: Mapping[str, Answer],
+    otherwise: State,
+    reason: str | None = None,
+) -> dict[str, RecipientResult]:
+    results = {}
+    for address in recipients:
+        if address not in refused:
+            results[address] = RecipientResult(address, otherwise, None, None, reason)
+            continue
+        code, text = refused[address]
+        reply = mailbridge.Reply(code, tuple(_bytes(text).split(b"\n")))
+        state = State.DEFERRED if reply.transient else State.REFUSED
+        results[address] = RecipientResult(address, state, Phase.RCPT, reply)
+    return results
+
+
+def _bytes(text: object) -> bytes:
+    return text if isinstance(text, bytes) else str(text).encode()

@@ -1,0 +1,135 @@
+"""Django's EmailMessage to (Envelope, bytes).
+
+The envelope comes from `from_email` and `recipients()`, never from the header, which may differ.
+"""
+
+from __future__ import annotations
+
+import email.policy
+import inspect
+import warnings
+from collections.abc import Callable
+from email.headerregistry import AddressHeader
+from typing import Any, NamedTuple, Protocol
+
+from django.core.mail import EmailMessage
+from django.core.mail.message import MIMEMixin
+from django.utils.encoding import force_str
+
+from mailbridge import Address, AddressError, Envelope, NonASCIIAddress
+from mailbridge.protocol.content import canonical
+
+# Django 5.2 has its own MIME classes and no policy argument.
+_TAKES_POLICY = "policy" in inspect.signature(EmailMessage.message).parameters
+_warned_of: set[type] = set()
+
+
+class PrepareAddress(Protocol):
+    """`EmailBackend.prep_address`, or `addr_spec`."""
+
+    def __call__(self, address: str, force_ascii: bool = True) -> str: ...
+
+
+class Mail(NamedTuple):
+    """What is sent for one Django message."""
+
+    envelope: Envelope
+    content: bytes
+
+
+def to_mail(
+    message: EmailMessage,
+    *,
+    smtputf8: bool = False,
+    prepare: PrepareAddress | None = None,
+) -> Mail:
+    """The envelope of `message` and its content with CRLF line ends.
+
+    Recipients named twice are kept once, empty ones dropped. `smtputf8` says that local parts
+    outside ASCII can be sent. Raises ValueError for an invalid address, for one that is not
+    ASCII without `smtputf8`, for no recipient, and for a header with a line break; and whatever
+    the message's own methods raise.
+    """
+    prepare = prepare or addr_spec
+
+    def address(text: Any) -> str:
+        spec = prepare(text, force_ascii=False) if _is_unicode(text) else prepare(text)
+        # Without SMTPUTF8 this raises; a domain alone is no obstacle, it has an ASCII form.
+        return prepare(text) if not smtputf8 and _is_unicode(spec.rpartition("@")[0]) else spec
+
+    # "<>" is the null reverse-path of notifications, RFC 5321 section 4.5.5.
+    sender = None if message.from_email == "<>" else address(message.from_email)
+    recipients = [address(text) for text in message.recipients() if text]
+    envelope = Envelope(sender, recipients)
+    mime = _rendered(message, utf8=envelope.needs_smtputf8)
+    return Mail(envelope, _to_bytes(mime))
+
+
+def addr_spec(address: str, force_ascii: bool = True) -> str:
+    """The bare address of ``Name <local-part@domain>``, or of a local mailbox without a domain.
+
+    With `force_ascii` the domain is returned as A-labels (IDNA 2008: ``faß.de`` is
+    ``xn--fa-hia.de``). Raises ValueError for what is not exactly one mailbox, for line breaks,
+    and, with `force_ascii`, for a local part outside ASCII.
+    """
+    text = force_str(address)
+    try:
+        parsed = _parse(text)
+        if not force_ascii:
+            return str(parsed)
+        if parsed.needs_smtputf8:
+            why = "local-part contains non-ASCII characters"
+            raise NonASCIIAddress(f"Invalid address {text!r}: {why}", parsed.local_part)
+        return str(Address(parsed.local_part, parsed.ascii_domain))
+    except NonASCIIAddress:
+        raise
+    except AddressError as exc:
+        _, _, why = str(exc).partition("': ")
+        raise AddressError(f"Invalid address {text!r}: {why or exc}") from None
+
+
+def _parse(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except AddressError:
+        # "me@example.org (Comment)" of RFC 822 is rare, and legal in a header to this day.
+        if "(" not in text or not text.isprintable():
+            raise
+        parsed: Any = AddressHeader.value_parser(text)
+        if parsed.all_defects or len(parsed.all_mailboxes) != 1:
+            raise
+        return Address.parse(parsed.all_mailboxes[0].addr_spec)
+
+
+def _is_unicode(text: object) -> bool:
+    return not str(text).isascii()
+
+
+def _rendered(message: EmailMessage, *, utf8: bool) -> Any:
+    """What `message.message()` returns: usually, but not always, an email.message.Message."""
+    # RFC 6532: with SMTPUTF8 header fields hold the address as it is.
+    policy = email.policy.SMTPUTF8 if utf8 else email.policy.SMTP
+    method: Callable[..., Any] = message.message
+    if _accepts_policy(method):
+        return method(policy=policy)
+    kind = type(message)
+    if _TAKES_POLICY and kind not in _warned_of:
+        _warned_of.add(kind)
+        warnings.warn(
+            f"{kind.__module__}.{kind.__qualname__}.message() does not take the 'policy' argument"
+            " of Django 6.0 and later. Add *, policy=email.policy.default to its parameters.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return method()
+
+
+def _accepts_policy(method: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(method).parameters.values()
+    return any(p.name == "policy" or p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+
+
+def _to_bytes(mime: Any) -> bytes:
+    # A body that is 8bit stays so: the transport declares it, or re-encodes it, as needed.
+    content = mime.as_bytes(linesep="\r\n") if isinstance(mime, MIMEMixin) else mime.as_bytes()
+    return canonical(content)

@@ -1,0 +1,38 @@
+"""Reports on messages that no server was asked to take, and words on those that one refused."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from mailbridge import DeliveryReport, InvalidInput, MailError, OnRefused, RecipientResult, State
+
+logger = logging.getLogger("mailbridge")
+
+
+def not_tried(message: Any, error: Exception) -> DeliveryReport:
+    """A report that says: nobody was sent this, because of `error`.
+
+    The addresses are as the message has them, for they may be what is wrong.
+    """
+    try:
+        recipients = [str(address) for address in message.recipients() if address]
+    except Exception:
+        recipients = []  # what is no message at all has no recipients either
+    results = {
+        address: RecipientResult(address, State.NOT_ATTEMPTED, None, None, str(error))
+        for address in recipients
+    }
+    sender = getattr(message, "from_email", None)
+    return DeliveryReport(
+        results,
+        None if sender is None else str(sender),
+        error=error if isinstance(error, (MailError, InvalidInput)) else None,
+    )
+
+
+def warn_of_refused(report: DeliveryReport, policy: OnRefused) -> None:
+    """Log the recipients that "raise if all" lets pass."""
+    for result in report:
+        if policy is OnRefused.RAISE_IF_ALL and result.state is not State.ACCEPTED:
+            logger.warning("%s: recipient not reached: %s", report.relay, result)
