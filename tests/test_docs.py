@@ -1,0 +1,173 @@
+"""The code in README.md and docs/ runs, and prints what the pages say it prints.
+
+Each page is run top to bottom in a process and a directory of its own, with a scripted server in
+place of ``localhost:1025`` (``example_project/relay.py``: who is refused there). A block that
+begins with ``# name.py`` becomes that file and is imported; ``(Django 6.1)`` behind the name
+limits it to that version. A ``text`` block is what the block above it prints, but for the way
+lines are wrapped. Of the ``sh`` blocks, ``flask`` and ``python manage.py`` are run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from mailbridge import errors
+from mailbridge.options import OPTION_NAMES
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# ([\w/]+\.py)(?: \(Django (.+)\))?\n")
+PORT = "1025"
+NOT_RUN = re.compile(r"make (demo|test|lint|matrix)( ONCE=1)?|pip install \S+|cd \S+")
+# What a settings module needs besides mail, and the pages do not talk about.
+SETTINGS = "SECRET_KEY = 'x'\nROOT_URLCONF = 'urls'\nALLOWED_HOSTS = ['*']\nINSTALLED_APPS = []\n"
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [
+        Block(text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in FENCE.finditer(text)
+    ]
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_the_code_of_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", __file__, str(page)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = FENCE.sub("", page.read_text("utf-8"))
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+def test_every_page_of_the_docs_is_linked_from_the_readme_or_a_page() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+\.md)[^)]*\)", page.read_text("utf-8"))
+    }
+    assert {name(page) for page in PAGES[1:] if page.resolve() not in linked} == set()
+
+
+def test_every_option_is_in_the_reference() -> None:
+    page = (DOCS / "reference/options.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+    assert rows == OPTION_NAMES | {"on_refused"}
+
+
+def test_every_error_is_in_the_reference() -> None:
+    page = (DOCS / "reference/errors.md").read_text("utf-8")
+    own = {
+        each.__name__
+        for each in vars(errors).values()
+        if isinstance(each, type) and each.__module__ == "mailbridge.errors"
+    }
+    assert own <= set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
+
+
+# -- the process that runs one page
+
+
+def run(page: Path, port: int) -> Iterator[str]:
+    """Run the blocks of a page in order. Yields a text for each one that prints something else."""
+    sys.path.insert(0, os.getcwd())
+    names: dict[str, object] = {"__name__": "page"}
+    printed, above = "", 0
+    for line, language, text in blocks(page):
+        text = text.replace(PORT, str(port))
+        if language == "text" and above:
+            if text.split() != printed.split():
+                yield f"{name(page)}:{line}: expected\n{text}\ngot\n{printed}"
+            above = 0
+            continue
+        above = line if language in ("python", "sh") else 0
+        if language == "python":
+            printed = python(f"{name(page)}:{line}", text, names)
+        elif language == "sh":
+            printed = "".join(map(shell, text.splitlines()))
+
+
+def python(where: str, text: str, names: dict[str, object]) -> str:
+    output = io.StringIO()
+    if (file := FILE.match(text)) is None:
+        with contextlib.redirect_stdout(output):
+            exec(compile("\n" * (int(where.rpartition(":")[2])) + text, where, "exec"), names)
+        return output.getvalue()
+    import django
+
+    if file[2] and ".".join(map(str, django.VERSION[:2])) not in file[2]:
+        return ""
+    path = Path(file[1])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name == "settings.py":
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        path.write_text(SETTINGS + text)
+        django.setup()
+    else:
+        path.write_text(text)
+        importlib.invalidate_caches()
+        if path.name != "manage.py":
+            importlib.import_module(".".join(path.with_suffix("").parts))
+    return ""
+
+
+def shell(line: str) -> str:
+    if NOT_RUN.fullmatch(line):
+        return ""
+    command = line.split()
+    assert command[0] == "flask" or command[:2] == ["python", "manage.py"], line
+    arguments = ["-m", *command] if command[0] == "flask" else command[1:]
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def main() -> int:
+    from example_project.relay import scripted_relay
+
+    with scripted_relay() as relay:
+        wrong = list(run(Path(sys.argv[1]), relay.port))
+    print("\n".join(wrong))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
