@@ -95,6 +95,8 @@ def deliver(session: Session, mail: MailTransaction) -> Dialogue[DeliveryReport]
         _settle_lost(session, mail, lost)
     if session.in_transaction:
         yield from reset(session)
+    if mail.error is not None:
+        mail.error.session_usable = mail.error.session_usable and session.usable
     return mail.report()
 
 
@@ -204,4 +206,5 @@ def _settle_lost(session: Session, mail: MailTransaction, lost: Disconnected) ->
     else:
         mail.settle(waiting, State.NOT_ATTEMPTED, session.phase, reason=str(lost))
         mail.error = lost
+        lost.phase = lost.phase or session.phase
     session.abandon("the connection was lost")

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from ..envelope import Address, Envelope
-from ..errors import Disconnected, InvalidInput, MailError, NotSupported
+from ..errors import Disconnected, InvalidInput, MailError, NotSupported, SenderRefused
 from ..message import message_id, seven_bit
 from ..options import Relay
 from ..protocol import dialogue, transaction
@@ -234,8 +234,9 @@ def _fitted(
 
 def _nothing_handed_over(report: DeliveryReport) -> bool:
     error = report.error
+    # A 421 to MAIL is an idle time-out of the server's that met our command half-way.
     closed = isinstance(error, Disconnected) or (
-        isinstance(error, MailError) and error.reply is not None and error.reply.code == 421
+        isinstance(error, SenderRefused) and error.smtp_code == 421
     )
     return closed and len(report.not_attempted) == len(report.recipients)
 
