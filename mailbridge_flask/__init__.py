@@ -1,0 +1,43 @@
+"""Mail for Flask, by Flask-Mail's names; says who got it. ``mail = Mail(app)``."""
+
+from .config import Config
+from .exceptions import (
+    BadHeaderError,
+    BatchError,
+    DeliveryInDoubt,
+    MailError,
+    MessageRefused,
+    MissingAddress,
+    RecipientsRefused,
+    SenderRefused,
+    SomeRecipientsRefused,
+)
+from .extension import Mail
+from .headers import mailbox as sanitize_address
+from .message import Attachment, Message
+from .signals import email_dispatched, signals
+from .state import Connection, MailState
+
+__all__ = [  # noqa: RUF022 - in the order of a table of contents
+    # Flask-Mail's names
+    "Mail",
+    "Message",
+    "Attachment",
+    "Connection",
+    "BadHeaderError",
+    "email_dispatched",
+    "signals",
+    "sanitize_address",
+    # what is behind them
+    "Config",
+    "MailState",
+    # errors
+    "BatchError",
+    "DeliveryInDoubt",
+    "MailError",
+    "MessageRefused",
+    "MissingAddress",
+    "RecipientsRefused",
+    "SenderRefused",
+    "SomeRecipientsRefused",
+]

@@ -1,0 +1,245 @@
+"""The only reader of ``app.config``: MAIL_* names to a frozen Config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay
+from mailbridge.options import OPTION_NAMES
+
+from . import headers
+
+#: Options of the relay under their names in app.config: MAIL_TIMEOUT is `timeout`, and so on.
+RELAY_SETTINGS: Final = {
+    "MAIL_SERVER" if name == "host" else f"MAIL_{name.upper()}": name for name in OPTION_NAMES
+}
+KNOWN: Final = frozenset(RELAY_SETTINGS) | {
+    *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
+    *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
+}
+# What other mail extensions call it. To pass over these would mean to send in the clear, or to
+# the wrong server; so they are an error unless our own setting is there as well.
+ELSEWHERE: Final = {
+    "MAIL_HOST": "MAIL_SERVER",
+    "MAIL_SSL": "MAIL_USE_SSL",
+    "MAIL_SSL_TLS": "MAIL_USE_SSL",
+    "MAIL_STARTTLS": "MAIL_USE_TLS",
+    "MAIL_USE_STARTTLS": "MAIL_USE_TLS",
+    "MAIL_SSL_CERTFILE": "MAIL_CERTFILE",
+    "MAIL_SSL_KEYFILE": "MAIL_KEYFILE",
+}
+# Words of their own in an error text only where they stand at its beginning.
+_COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What was configured for one application. Immutable; repr hides the password."""
+
+    relay: Relay
+    on_refused: OnRefused = OnRefused.RAISE
+    default_sender: str | tuple[str, str] | None = None
+    debug: bool = False
+    max_emails: int | None = None
+    ascii_attachments: bool = False
+
+    @classmethod
+    def from_mapping(cls, settings: Mapping[str, Any], *, debug: bool = False) -> Config:
+        """Read the MAIL_* names in `settings`; texts from the environment are converted.
+
+        `debug` is the default of MAIL_DEBUG. Raises OptionError (a ValueError) that names the
+        setting and says what to do.
+        """
+        given = {
+            name: value
+            for name, value in settings.items()
+            if name.startswith("MAIL_") and value is not None and value != ""
+        }
+        _check_names(given)
+        suppress_send(given)
+        return cls(
+            relay=_relay(given),
+            on_refused=_on_refused(given.get("MAIL_ON_REFUSED", OnRefused.RAISE)),
+            default_sender=_sender(given.get("MAIL_DEFAULT_SENDER")),
+            debug=flag("MAIL_DEBUG", given.get("MAIL_DEBUG", debug)),
+            max_emails=_count("MAIL_MAX_EMAILS", given.get("MAIL_MAX_EMAILS")),
+            ascii_attachments=flag(
+                "MAIL_ASCII_ATTACHMENTS", given.get("MAIL_ASCII_ATTACHMENTS", False)
+            ),
+        )
+
+
+def suppress_send(settings: Mapping[str, Any]) -> str | None:
+    """Why sending is suppressed, or None. Raises OptionError for a value that is no flag."""
+    value = settings.get("MAIL_SUPPRESS_SEND")
+    if value is not None and value != "":
+        return "MAIL_SUPPRESS_SEND is set" if flag("MAIL_SUPPRESS_SEND", value) else None
+    return "TESTING is set" if settings.get("TESTING") else None
+
+
+def flag(name: str, value: object) -> bool:
+    """True or False, also out of the texts that stand for them in an environment."""
+    text = str(value).strip().lower()
+    if text in ("true", "1", "yes", "on", "t", "y"):
+        return True
+    if text in ("false", "0", "no", "off", "f", "n", "none", ""):
+        return False
+    if isinstance(value, int):  # MAIL_DEBUG = 2 was a level of smtplib's
+        return True
+    raise OptionError(f"{name} is {value!r}, which is neither true nor false: set True or False")
+
+
+def _relay(given: Mapping[str, Any]) -> Relay:
+    options = {
+        option: given[name]
+        for name, option in RELAY_SETTINGS.items()
+        if given.get(name) is not None
+    }
+    for name in ("username", "password"):
+        if name in options:
+            options[name] = _credential(f"MAIL_{name.upper()}", options[name])
+    wanted = _tls(given)
+    if "url" not in options:
+        options.setdefault("host", "127.0.0.1")
+        if "tls" not in options and "lmtp" not in options:
+            # Flask-Mail's port, whatever is configured; but nobody speaks implicit TLS there.
+            options.setdefault("port", 465 if wanted is TLS.IMPLICIT else 25)
+        options.setdefault("tls", wanted or TLS.NONE)
+    elif wanted is not None:
+        options["tls"] = wanted
+    try:
+        return Relay.from_options(options)
+    except OptionError as exc:
+        raise OptionError(_in_our_names(str(exc))) from exc
+    except AddressError as exc:
+        raise OptionError(f"MAIL_SERVER: {exc}") from exc
+
+
+def _tls(given: Mapping[str, Any]) -> TLS | None:
+    modes = {"MAIL_USE_TLS": TLS.STARTTLS, "MAIL_USE_SSL": TLS.IMPLICIT}
+    set_ = [name for name in modes if flag(name, given.get(name, False))]
+    if len(set_) == 2:
+        raise OptionError(
+            "MAIL_USE_TLS and MAIL_USE_SSL are both set: keep MAIL_USE_TLS for STARTTLS"
+            " (mostly port 587), or MAIL_USE_SSL for TLS from the first byte (port 465)"
+        )
+    if not set_:
+        return None
+    (name,) = set_
+    mode = modes[name]
+    if str(given.get("MAIL_TLS", mode)).lower() != mode:
+        raise OptionError(
+            f"{name} and MAIL_TLS={given['MAIL_TLS']!r} contradict each other: drop {name}"
+        )
+    scheme = "smtps" if mode is TLS.IMPLICIT else "smtp"
+    if "MAIL_URL" in given and not str(given["MAIL_URL"]).startswith(f"{scheme}://"):
+        raise OptionError(f"{name} and MAIL_URL contradict each other: drop {name}")
+    return mode
+
+
+def _credential(name: str, value: object) -> object:
+    """A text. ``from_prefixed_env`` has made a number of one that looked like it."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, (float, bool, list, dict)):
+        raise OptionError(
+            f"{name} is a {type(value).__name__}, not a text: in the environment,"
+            " put double quotes round the value, inside the shell's own"
+        )
+    return value
+
+
+def _sender(value: Any) -> str | tuple[str, str] | None:
+    if value is None:
+        return None
+    if isinstance(value, list):
+        value = tuple(value)
+    try:
+        headers.parse_mailbox(value)
+    except ValueError as exc:
+        raise OptionError(
+            f"MAIL_DEFAULT_SENDER: {exc}; give 'a@example.org' or ('Name', 'a@example.org')"
+        ) from exc
+    return value if isinstance(value, tuple) else str(value)
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or isinstance(value, (bool, float)):
+        raise OptionError(f"{name} is {value!r}: set a number of messages, or None for no limit")
+    return number or None
+
+
+def _on_refused(value: object) -> OnRefused:
+    try:
+        return OnRefused.parse(str(value))
+    except OptionError as exc:
+        raise OptionError(str(exc).replace("on_refused", "MAIL_ON_REFUSED")) from exc
+
+
+def _check_names(given: Mapping[str, Any]) -> None:
+    """Refuse a name that is a slip of the pen for one of ours.
+
+    Only one or two letters off: the prefix is shared with applications and other extensions,
+    whose names (MAIL_BACKEND, MAIL_SUBJECT_PREFIX) are none of our business.
+    """
+    for name in given:
+        if name in KNOWN:
+            continue
+        instead = ELSEWHERE.get(name)
+        if instead is not None:
+            if instead in given or "MAIL_URL" in given or "MAIL_TLS" in given:
+                continue
+            if name != "MAIL_HOST" and str(given[name]).lower() in ("false", "0"):
+                continue
+            raise OptionError(f"{name} is not read here: set {instead}")
+        if near := _near(name):
+            raise OptionError(f"unknown setting {name}: did you mean {near}?")
+
+
+def _near(name: str) -> str | None:
+    best = min(sorted(KNOWN), key=lambda known: _edits(name, known))
+    allowed = 1 if len(name) < len("MAIL_PASSWORD") else 2
+    return best if _edits(name, best) <= allowed else None
+
+
+def _edits(a: str, b: str) -> int:
+    """Insertions, deletions, replacements and swaps of neighbours between two words."""
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, 1):
+        row = [i]
+        for j, y in enumerate(b, 1):
+            best = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (x != y))
+            if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
+                best = min(best, rows[-2][j - 2] + 1)
+            row.append(best)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def _in_our_names(text: str) -> str:
+    """The core's error with its options named as they are in app.config."""
+    settings = {option: name for name, option in RELAY_SETTINGS.items()}
+    names = "|".join(sorted(settings, key=len, reverse=True))
+
+    def renamed(match: re.Match[str]) -> str:
+        option = match[1]
+        if option is None or (option in _COMMON_WORDS and match.start() > 0):
+            return match[0]
+        return settings[option]
+
+    ours = re.sub(rf"'[^']*'|\"[^\"]*\"|\b({names})\b(?!-)", renamed, text)
+    return ours if "MAIL_" in ours else "; ".join(_suspects(text, settings)) + f": {ours}"
+
+
+def _suspects(text: str, settings: Mapping[str, str]) -> Iterator[str]:
+    found = [name for option, name in settings.items() if re.search(rf"\b{option}\b", text)]
+    yield from found or ["MAIL_*"]

@@ -1,0 +1,250 @@
+"""Texts and addresses as they stand in header fields: encoded, folded, never with a line break.
+
+The folding of ``email.policy`` differs between the Python versions in use, and some of them write
+out what they should refuse. Values are therefore made here, out of RFC 2047 encoded words
+(``email.header``), quoted strings and RFC 2231 parameters, and stored as they are.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterable
+from email.charset import Charset
+from email.errors import HeaderParseError
+from email.header import Header, decode_header, make_header
+from email.policy import EmailPolicy
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from mailbridge import Address
+
+from .exceptions import BadHeaderError
+
+MAX_LINE: Final = 998  # RFC 5322 section 2.1.1
+_FOLD_AT: Final = 78
+_ENCODED_WORD: Final = 75  # RFC 2047 section 2
+# A display name that is longer goes into encoded words, which can be folded anywhere.
+_LONG_NAME: Final = 60
+
+# Tab is white space. The others, and the line separators of Unicode, end a line somewhere.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FOLD: Final = re.compile(r"(?<=[^\r\n])\r\n(?=[ \t]+[^\s])")
+_PLAIN: Final = re.compile(r"[!-~]+(?: +[!-~]+)*")
+_ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8
+_DISPLAY_NAME: Final = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"<])*)<')
+_QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"')
+# Some parsers of parameters stumble over an escaped quote, a semicolon or an encoded word.
+_SIMPLE_FILENAME: Final = re.compile(r"[A-Za-z0-9!#$&+,.@^_`{}~()\[\]-]+(?: [\w!#$&+,.@()\[\]-]+)*")
+_FIELD: Final = re.compile(rb"[!-9;-~]+: (?:[^\r\n\0]+(?:\r\n[ \t]+[^\s\0][^\r\n\0]*)*)?\r\n")
+
+
+class Mailbox(NamedTuple):
+    """A display name, which may be empty, and an address."""
+
+    name: str
+    address: Address
+
+
+class VerbatimPolicy(EmailPolicy):
+    """Stores and writes header values as they are given, after a look at each written field."""
+
+    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
+        return name, value
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        return value
+
+    def fold(self, name: str, value: str) -> str:
+        return self.fold_binary(name, value).decode()
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        field = f"{name}: {value}\r\n".encode()
+        if not _FIELD.fullmatch(field) or any(len(line) > MAX_LINE for line in field.split(b"\n")):
+            raise BadHeaderError(f"the {name!a} field would not be one field of lines in bounds")
+        return field
+
+
+POLICY: Final = VerbatimPolicy(linesep="\r\n", cte_type="7bit", utf8=True)
+
+
+def text_of(value: object) -> str:
+    """A text, a lazy translation or UTF-8 bytes as str."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return str(value)
+
+
+def check(field: str, value: object) -> str:
+    """`value` as text. Raises BadHeaderError if it has a line break or a control character."""
+    text = text_of(value)
+    if found := _CONTROL.search(text):
+        raise BadHeaderError(
+            f"{field} contains {found[0]!a}: line breaks and control characters are not allowed"
+        )
+    return text
+
+
+def unfolded(value: object) -> str:
+    """A text whose lines were folded by the rules (CRLF, then white space) as one line."""
+    return _FOLD.sub("", text_of(value))
+
+
+def check_name(name: object) -> str:
+    """The name of a field. Raises BadHeaderError unless it is one (RFC 5322 section 3.6.8)."""
+    text = text_of(name)
+    if not _FIELD_NAME.fullmatch(text):
+        raise BadHeaderError(f"{text[:80]!a} is no name for a header field")
+    return text
+
+
+def codec(charset: str | None) -> str:
+    """The character set to write texts in: Shift_JIS goes out as ISO-2022-JP, as is the custom.
+
+    Raises BadHeaderError for a name that Python does not know.
+    """
+    name = charset or "utf-8"
+    try:
+        codecs.lookup(name)
+        output = Charset(name).output_charset or name
+        if "a".encode(output) != b"a":
+            raise LookupError  # UTF-16, which no header can be written in
+    except (LookupError, ValueError, AttributeError):
+        raise BadHeaderError(f"charset {name!a} cannot be used for mail; try 'utf-8'") from None
+    return output
+
+
+def folded(name: str, value: str) -> str:
+    """`value` with line breaks before spaces, so that most lines of the field are short."""
+    lines: list[str] = []
+    line = f"{name}:"
+    for word in re.findall(r" *[^ ]+", f" {value}"):
+        if len(line) + len(word) > _FOLD_AT and (lines or len(line) > len(name) + 1):
+            lines.append(line)
+            line = word
+        else:
+            line += word
+    lines.append(line)
+    return "\r\n".join(lines)[len(name) + 2 :]
+
+
+def encoded_words(text: str, charset: str = "utf-8") -> str:
+    """`text` as encoded words with a space between them, in `charset` if that can hold it."""
+    for name in (charset, "utf-8"):
+        encoding = Charset(name)
+        if encoding.header_encoding is not None:
+            try:
+                return Header(text, encoding, maxlinelen=_ENCODED_WORD).encode(linesep="")
+            except UnicodeError:
+                continue
+    raise BadHeaderError(f"the text {text[:80]!a} cannot be encoded")
+
+
+def unstructured(name: str, text: str, charset: str = "utf-8") -> str:
+    """A text such as a subject as the value of the field `name`; decodes to just that text."""
+    plain = _PLAIN.fullmatch(text) and "=?" not in text
+    if not plain or max(map(len, text.split(" "))) > MAX_LINE - len(name) - 2:
+        text = encoded_words(text, charset) if text else ""
+    return folded(name, text)
+
+
+def subject(value: object, charset: str = "utf-8") -> str:
+    """The value of the field Subject. One that came folded by the rules keeps its folds."""
+    text = unfolded(value)
+    if text != text_of(value) and text.isascii() and "=?" not in text:
+        return text_of(value)
+    return unstructured("Subject", text, charset)
+
+
+def verbatim(name: str, value: object, charset: str = "utf-8") -> str:
+    """A value that a developer gives for a field of any kind. ASCII stays as it is written.
+
+    Raises BadHeaderError for line breaks, also for one that hides in an encoded word.
+    """
+    text = check(name, value)
+    if "=?" in text:
+        check(name, _decoded(text))
+    if _PLAIN.fullmatch(text):
+        return folded(name, text)
+    return unstructured(name, text, charset)
+
+
+def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
+    """A mailbox from ``a@b``, ``Name <a@b>`` or ``("Name", "a@b")``.
+
+    Raises BadHeaderError for line breaks and control characters, AddressError (both are
+    ValueErrors) for anything else that is not one mailbox.
+    """
+    if isinstance(value, (tuple, list)) and len(value) == 2:
+        name, address = value
+        name = check(field, "" if name is None else name).strip()
+        return Mailbox(name, Address.parse(check(field, "" if address is None else address)))
+    if isinstance(value, Address):
+        return Mailbox("", value)
+    text = check(field, value).strip()
+    address = Address.parse(text)
+    found = _DISPLAY_NAME.match(text) if text.endswith(">") else None
+    return Mailbox(check(field, _name_of(found[1]) if found else ""), address)
+
+
+def mailbox_text(value: Any) -> str:
+    """``("Name", "a@b")`` as ``Name <a@b>``; other values as text."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        return text_of(value)
+    name, address = ("" if part is None else text_of(part) for part in value)
+    if any(char in '",:;<>@\\' for char in name):
+        name = _quoted(name)
+    return f"{name} <{address}>" if name.strip() else address
+
+
+def mailbox(value: Any, charset: str = "utf-8", field: str = "address") -> str:
+    """A mailbox as it stands in a header field, the domain in A-labels. Not folded yet."""
+    name, address = parse_mailbox(value, field)
+    domain = address.ascii_domain
+    spec = address.local_part if domain is None else f"{address.local_part}@{domain}"
+    return f"{_phrase(name, charset)} <{spec}>" if name else spec
+
+
+def mailboxes(field: str, values: Iterable[Any], charset: str = "utf-8") -> str:
+    """The value of an address field: each mailbox once, in the order given."""
+    texts = dict.fromkeys(mailbox(value, charset, field) for value in values)
+    return folded(field, ", ".join(texts))
+
+
+def disposition(kind: str, filename: str | None) -> str:
+    """The value of Content-Disposition (RFC 2183, with RFC 2231 where the name needs it)."""
+    if not filename:
+        return kind
+    if _SIMPLE_FILENAME.fullmatch(filename) and filename.isascii():
+        parameter = f'filename="{filename}"'
+    else:
+        parameter = f"filename*=utf-8''{quote(filename, safe='')}"
+    fits = len(f"Content-Disposition: {kind}; {parameter}") <= _FOLD_AT
+    return f"{kind}; {parameter}" if fits else f"{kind};\r\n {parameter}"
+
+
+def _phrase(name: str, charset: str) -> str:
+    if "=?" in name or not name.isascii() or len(name) > _LONG_NAME or "\t" in name:
+        return encoded_words(name, charset)
+    return name if _ATOMS.fullmatch(name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _name_of(phrase: str) -> str:
+    """What a phrase says: quoted strings without their quotes, encoded words decoded."""
+    if '"' not in phrase:
+        return _decoded(phrase).strip()
+    return _QUOTED.sub(lambda match: re.sub(r"\\(.)", r"\1", match[1]), phrase).strip()
+
+
+def _decoded(text: str) -> str:
+    if "=?" not in text:
+        return text
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, ValueError):
+        return text

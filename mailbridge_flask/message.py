@@ -1,0 +1,216 @@
+"""Message and Attachment: what a person wrote. Plain data, so both can be pickled for a queue."""
+
+from __future__ import annotations
+
+import socket
+import warnings
+from collections.abc import Iterable, KeysView, Mapping
+from datetime import datetime
+from email.utils import make_msgid
+from mimetypes import guess_type
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app, has_app_context
+
+from mailbridge import Address, AddressError, DeliveryReport
+
+from . import compose, headers
+from .exceptions import BadHeaderError
+
+if TYPE_CHECKING:
+    from .state import Connection
+
+#: ``"a@b"``, ``"Name <a@b>"`` or ``("Name", "a@b")``.
+Recipient = str | tuple[str, str]
+
+
+class Attachment:
+    """A file to attach.
+
+    `data` is bytes, or text, which is encoded. Without `content_type` it is guessed from
+    `filename`. `disposition` is "attachment" or "inline"; with "inline" and a Content-ID among
+    `headers` the HTML can show it as ``cid:...``. Raises ValueError without `data`.
+    """
+
+    def __init__(
+        self,
+        filename: str | None = None,
+        content_type: str | None = None,
+        data: str | bytes | None = None,
+        disposition: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if data is None:
+            raise ValueError("an attachment needs data: bytes, or text to be encoded")
+        if content_type is None and filename is not None:
+            content_type = guess_type(filename)[0]
+        if content_type is None:
+            content_type = "text/plain" if isinstance(data, str) else "application/octet-stream"
+        self.filename = filename
+        self.content_type = content_type
+        self.data = data
+        self.disposition = disposition or "attachment"
+        self.headers: dict[str, str] = dict(headers or {})
+
+
+class Message:
+    """An e-mail message, with Flask-Mail's arguments, attributes and methods.
+
+    `sender` defaults to MAIL_DEFAULT_SENDER of the current application. `alts` maps subtypes of
+    text to alternatives; `html` is the one for "html". `date` is a timestamp or a datetime.
+    `extra_headers` replace fields of the same name; `mail_options` and `rcpt_options` are ESMTP
+    parameters. After a send, `delivery_report` says what became of each recipient.
+    """
+
+    delivery_report: DeliveryReport | None = None
+
+    def __init__(
+        self,
+        subject: str = "",
+        recipients: Iterable[Recipient] | None = None,
+        body: str | None = None,
+        html: str | None = None,
+        alts: Mapping[str, str] | Iterable[tuple[str, str]] | None = None,
+        sender: Recipient | None = None,
+        cc: Iterable[Recipient] | None = None,
+        bcc: Iterable[Recipient] | None = None,
+        attachments: Iterable[Attachment] | None = None,
+        reply_to: Recipient | None = None,
+        date: float | datetime | None = None,
+        charset: str | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        mail_options: Iterable[str] | None = None,
+        rcpt_options: Iterable[str] | None = None,
+    ) -> None:
+        sender = sender or _default("default_sender")
+        self.subject = subject
+        self.recipients: list[Recipient] = _listed("recipients", recipients)
+        self.sender: str | None = headers.mailbox_text(sender) if sender else None
+        self.reply_to = reply_to
+        self.cc: list[Recipient] = _listed("cc", cc)
+        self.bcc: list[Recipient] = _listed("bcc", bcc)
+        self.body = body
+        self.alts: dict[str, str] = dict(alts or {})
+        if html is not None:
+            self.html = html
+        self.date = date
+        # The name of this machine as it is: getfqdn() may ask the name service, and wait for it.
+        self.msgId = make_msgid(domain=_host_name())
+        self.charset = charset
+        self.extra_headers = None if extra_headers is None else dict(extra_headers)
+        self.mail_options: list[str] = list(mail_options or ())
+        self.rcpt_options: list[str] = list(rcpt_options or ())
+        self.attachments: list[Attachment] = list(attachments or ())
+
+    @property
+    def html(self) -> str | None:
+        """The HTML alternative, ``alts["html"]``."""
+        return self.alts.get("html")
+
+    @html.setter
+    def html(self, value: str | None) -> None:
+        if value is None:
+            self.alts.pop("html", None)
+        else:
+            self.alts["html"] = value
+
+    @property
+    def send_to(self) -> KeysView[Recipient]:
+        """Whom the message goes to, as they are named in `recipients`, `cc` and `bcc`.
+
+        In that order and each mailbox once. Compares equal to a set, as Flask-Mail has it.
+        """
+        return unique_recipients(self)
+
+    def add_recipient(self, recipient: Recipient) -> None:
+        """Add one more to `recipients`."""
+        self.recipients.append(recipient)
+
+    def attach(
+        self,
+        filename: str | None = None,
+        content_type: str | None = None,
+        data: str | bytes | None = None,
+        disposition: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Attach a file; the arguments are those of `Attachment`. Raises ValueError."""
+        self.attachments.append(Attachment(filename, content_type, data, disposition, headers))
+
+    def as_bytes(self) -> bytes:
+        """The message as it is sent, without Bcc. Raises BadHeaderError, AddressError."""
+        return compose.content(self, ascii_attachments=bool(_default("ascii_attachments")))
+
+    def as_string(self) -> str:
+        """`as_bytes` as text."""
+        return self.as_bytes().decode()
+
+    def __bytes__(self) -> bytes:
+        return self.as_bytes()
+
+    def __str__(self) -> str:
+        return self.as_string()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.subject!r} to {len(self.send_to)} recipients>"
+
+    def has_bad_headers(self) -> bool:
+        """True if a header field holds what it cannot: sending raises BadHeaderError."""
+        try:
+            self.as_bytes()
+        except BadHeaderError:
+            return True
+        except ValueError:
+            pass  # an address, say, that is none; sending will name it
+        return False
+
+    def is_bad_headers(self) -> bool:
+        """Deprecated: the old name of `has_bad_headers`."""
+        warnings.warn(
+            "is_bad_headers() is deprecated, call has_bad_headers()",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return self.has_bad_headers()
+
+    def send(self, connection: Connection) -> DeliveryReport:
+        """Send by `connection`; returns and raises what `Connection.send` does."""
+        return connection.send(self)
+
+
+def unique_recipients(message: Any) -> KeysView[Recipient]:
+    """The recipients of a message, each mailbox once, under its first name."""
+    seen: dict[object, Recipient] = {}
+    for named in (message.recipients, message.cc, message.bcc):
+        for recipient in named or ():
+            recipient = tuple(recipient) if isinstance(recipient, list) else recipient
+            seen.setdefault(_mailbox_key(recipient), recipient)
+    return dict.fromkeys(seen.values()).keys()
+
+
+def _mailbox_key(recipient: Recipient) -> object:
+    try:
+        address = headers.parse_mailbox(recipient).address
+    except ValueError:
+        return recipient  # named in the error when it is sent
+    # RFC 5321 section 2.4: case counts before the @ and not after it.
+    return Address(address.local_part, (address.ascii_domain or "").lower())
+
+
+def _listed(field: str, values: Iterable[Recipient] | None) -> list[Recipient]:
+    if isinstance(values, str):
+        raise AddressError(f"{field} is a list of addresses, not the text {values!a}")
+    return list(values or ())
+
+
+def _default(name: str) -> Any:
+    """A setting of the current application, None where there is none."""
+    state = current_app.extensions.get("mail") if has_app_context() else None
+    return getattr(state, name, None)
+
+
+def _host_name() -> str:
+    name = socket.gethostname()
+    return (
+        name if name and name.isascii() and name.isprintable() and " " not in name else "localhost"
+    )

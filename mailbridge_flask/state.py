@@ -1,0 +1,283 @@
+"""What there is to send by: the mail of one application, and a connection of it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Self
+
+from flask import Flask, current_app
+
+from mailbridge import DeliveryReport, Envelope, RecipientResult, State, Transport
+from mailbridge import MailError as CoreMailError
+
+from . import compose, headers
+from .config import Config, suppress_send
+from .exceptions import MissingAddress, about
+from .message import Message, Recipient, unique_recipients
+from .signals import email_dispatched, recorded
+
+
+class MailState:
+    """The mail of one application: `config`, which is frozen, and what there is to send by it.
+
+    Whether sending is suppressed is looked up at each send, in the application's config.
+    """
+
+    def __init__(self, config: Config, settings: Mapping[str, Any], app: Flask | None) -> None:
+        self.config = config
+        self._settings = settings
+        self._app = app
+        self._suppress: bool | None = None
+
+    def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
+        """Send `message` over a connection of its own and return the report on each recipient.
+
+        `envelope_from` is the reverse-path, if it is not the sender; "<>" is the null one. When
+        sending is suppressed, nobody is connected to and the report says "not_attempted".
+
+        Raises BadHeaderError, AddressError or MissingAddress (ValueErrors) before anything is
+        sent; the errors of `mailbridge_flask.exceptions` after that, each with its `report`:
+        with the default MAIL_ON_REFUSED, SomeRecipientsRefused if some recipients were refused.
+        """
+        return self._deliver(self._transport(), message, envelope_from)
+
+    def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
+        """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
+        return self.send(Message(*args, **kwargs))
+
+    async def asend(
+        self, message: Message, envelope_from: Recipient | None = None
+    ) -> DeliveryReport:
+        """`send` from an async view: the work is done in a thread, in this context."""
+        return await asyncio.to_thread(self.send, message, envelope_from)
+
+    def connect(self) -> Connection:
+        """A connection for several messages: ``with mail.connect() as connection: ...``."""
+        return Connection(self)
+
+    @contextmanager
+    def record_messages(self) -> Iterator[list[Message]]:
+        """A list to which each message of this application is added when it is dispatched."""
+        with recorded(self._application()) as outbox:
+            yield outbox
+
+    # -- settings by Flask-Mail's names
+
+    @property
+    def suppress(self) -> bool:
+        """Is sending suppressed now? May be set, which wins over the application's config."""
+        return self._suppressed_because() is not None
+
+    @suppress.setter
+    def suppress(self, value: bool | None) -> None:
+        self._suppress = value
+
+    @property
+    def default_sender(self) -> str | tuple[str, str] | None:
+        """MAIL_DEFAULT_SENDER. May be set, in tests say."""
+        return self.config.default_sender
+
+    @default_sender.setter
+    def default_sender(self, value: str | tuple[str, str] | None) -> None:
+        self.config = replace(self.config, default_sender=value)
+
+    @property
+    def ascii_attachments(self) -> bool:
+        """MAIL_ASCII_ATTACHMENTS. May be set."""
+        return self.config.ascii_attachments
+
+    @ascii_attachments.setter
+    def ascii_attachments(self, value: bool) -> None:
+        self.config = replace(self.config, ascii_attachments=value)
+
+    @property
+    def max_emails(self) -> int | None:
+        """MAIL_MAX_EMAILS."""
+        return self.config.max_emails
+
+    @property
+    def debug(self) -> bool:
+        """MAIL_DEBUG."""
+        return self.config.debug
+
+    @property
+    def server(self) -> str:
+        """MAIL_SERVER."""
+        return self.config.relay.host
+
+    @property
+    def port(self) -> int:
+        """MAIL_PORT."""
+        return self.config.relay.port
+
+    @property
+    def username(self) -> str | None:
+        """MAIL_USERNAME."""
+        return self.config.relay.username
+
+    # -- the work
+
+    def _suppressed_because(self) -> str | None:
+        if self._suppress is not None:
+            return "state.suppress is set" if self._suppress else None
+        return suppress_send(self._settings)
+
+    def _transport(self) -> Transport:
+        return Transport(self.config.relay, on_refused=self.config.on_refused)
+
+    def _application(self) -> Flask:
+        """The application itself, no proxy of it: the sender of the signal."""
+        if self._app is not None:
+            return self._app
+        return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+
+    def _deliver(
+        self,
+        transport: Transport,
+        message: Message,
+        envelope_from: Recipient | None,
+        *,
+        keep_open: bool = False,
+    ) -> DeliveryReport:
+        envelope, content = self._prepared(message, envelope_from)
+        reason = self._suppressed_because()
+        if reason is not None:
+            report = _not_attempted(envelope, f"sending is suppressed: {reason}")
+            report.message_id = message.msgId
+            message.delivery_report = report
+            email_dispatched.send(self._application(), message=message)
+            return report
+        try:
+            if keep_open or self.config.debug:
+                self._open(transport)
+            report = transport.send(
+                envelope,
+                content,
+                mail_options=_mail_options(message, content),
+                rcpt_options=message.rcpt_options or (),
+            )
+        except CoreMailError as exc:
+            if exc.report is None:
+                exc.report = _not_attempted(envelope, str(exc), exc)
+            error = about(exc, message)
+            message.delivery_report = exc.report
+            if exc.report.accepted:
+                email_dispatched.send(self._application(), message=message)
+            raise error from exc.__cause__
+        finally:
+            if not keep_open:
+                transport.close()
+        message.delivery_report = report
+        if report.accepted:
+            email_dispatched.send(self._application(), message=message)
+        return report
+
+    def _prepared(
+        self, message: Message, envelope_from: Recipient | None
+    ) -> tuple[Envelope, bytes]:
+        """Envelope and content, after everything that can be wrong with them was looked at."""
+        if message.sender is None and self.default_sender is not None:
+            message.sender = headers.mailbox_text(self.default_sender)
+        if not message.sender:
+            raise MissingAddress("the message has no sender: give one, or set MAIL_DEFAULT_SENDER")
+        if message.date is None:
+            message.date = time.time()
+        content = compose.content(message, ascii_attachments=self.ascii_attachments)
+        recipients = [
+            headers.parse_mailbox(recipient, "recipient").address
+            for recipient in unique_recipients(message)
+        ]
+        if not recipients:
+            raise MissingAddress("the message has no recipients: name one at least")
+        if envelope_from == "<>":
+            return Envelope(None, recipients), content
+        reverse_path = headers.parse_mailbox(envelope_from or message.sender, "sender").address
+        return Envelope(reverse_path, recipients), content
+
+    def _open(self, transport: Transport) -> None:
+        if transport.open() and self.config.debug:
+            listen(transport)
+
+
+class Connection:
+    """Sends several messages over one connection, in a ``with`` block.
+
+    After MAIL_MAX_EMAILS messages the next one goes over a new connection, and so it does if the
+    server has closed this one. Outside ``with`` each message has a connection of its own.
+    """
+
+    def __init__(self, mail: MailState) -> None:
+        self.mail = mail
+        self.num_emails = 0
+        self._transport = mail._transport()
+        self._inside = False
+
+    def __enter__(self) -> Self:
+        """Connect, unless sending is suppressed. Raises a MailError if that fails."""
+        self._inside = True
+        self.num_emails = 0
+        if not self.mail.suppress:
+            try:
+                self.mail._open(self._transport)
+            except CoreMailError as exc:
+                raise about(exc, None) from exc.__cause__
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Say QUIT and close. Never raises, so that an error in the block is the one seen."""
+        self._inside = False
+        self._transport.close()
+
+    def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
+        """Send `message`; returns and raises what `Mail.send` does."""
+        if self.num_emails and self.num_emails == self.mail.max_emails:
+            self._transport.close()
+            self.num_emails = 0
+        try:
+            return self.mail._deliver(
+                self._transport, message, envelope_from, keep_open=self._inside
+            )
+        finally:
+            self.num_emails += 1
+
+    def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
+        """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
+        return self.send(Message(*args, **kwargs))
+
+
+def _mail_options(message: Message, content: bytes) -> list[str]:
+    options = list(message.mail_options or ())
+    if not content.isascii() and "SMTPUTF8" not in options:
+        # RFC 6532: a header with a local part in UTF-8 is for servers with SMTPUTF8 only.
+        options.append("SMTPUTF8")
+    return options
+
+
+def _not_attempted(
+    envelope: Envelope, reason: str, error: CoreMailError | None = None
+) -> DeliveryReport:
+    results = {
+        address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
+        for address in envelope.recipients
+    }
+    return DeliveryReport(results, envelope.sender, attempts=0, error=error)
+
+
+def listen(transport: Transport) -> None:
+    """For MAIL_DEBUG: tell stderr what is said. Secrets are masked, content is left out."""
+    connection = transport._connection
+    if connection is not None:
+        transcript = connection.session.transcript
+        for line in transcript.lines():
+            print(line, file=sys.stderr)
+        transcript.listener = _tell
+
+
+def _tell(side: str, lines: list[str]) -> None:
+    for line in lines:
+        print(f"{side}: {line}", file=sys.stderr)
