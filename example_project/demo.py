@@ -43,8 +43,11 @@ class Demo:
         page = fill_in(url, visitor, "When do you open?\n.\nThe line above is a single dot.")
         self._show_relay(accepted={DESK}, rejected={visitor})
         error = self.log.last_error()
-        screen.row("application", f"caught {type(error).__name__}: {error}")
-        screen.row("visitor reads", f"{page.status} {page.path}  {page.heading}. {page.told}")
+        screen.subheading("the application's side")
+        screen.row("raised", type(error).__name__)
+        screen.row("", str(error))
+        screen.row("page", f"{page.status} {page.path}")
+        screen.row("", f"{page.heading}. {page.told}")
         self._expect(type(error).__name__ == "SomeRecipientsRefused", "the view caught the error")
         self._expect(page.path == "/sent/", "the visitor was sent on")
         self._expect("did not reach everybody" in page.heading, "the visitor was told")
@@ -61,16 +64,13 @@ class Demo:
             check=False,
         )
         self._show_relay(accepted=set(SUBSCRIBERS), rejected={GONE, BUSY})
-        screen.block("it printed", (done.stdout + done.stderr).splitlines())
+        screen.subheading("the application's side")
+        screen.block("printed", (done.stdout + done.stderr).splitlines())
         screen.row("exit status", str(done.returncode))
         self._expect(done.returncode == 1, "the command failed, as not everybody got the mail")
-        for address, state in {
-            GONE: "refused",
-            BUSY: "deferred",
-            SUBSCRIBERS[0]: "accepted",
-        }.items():
-            told = any(line.split()[:2] == [state, address] for line in done.stdout.splitlines())
-            self._expect(told, f"the command printed that {address} was {state}")
+        printed = [line.split()[:2] for line in done.stdout.splitlines()]
+        for state, address in (("refused", GONE), ("deferred", BUSY), ("accepted", SUBSCRIBERS[0])):
+            self._expect([state, address] in printed, f"it printed that {address} was {state}")
 
     def _begin(self, title: str) -> None:
         screen.heading(title)
@@ -79,20 +79,21 @@ class Demo:
         self.log.records.clear()
 
     def _show_relay(self, *, accepted: set[str], rejected: set[str]) -> None:
-        messages = self.relay.messages
-        for message in messages:
-            to = ", ".join(message.recipients)
-            screen.row("arrived", f"{message.message['Subject']}, for {to}")
-        screen.row("sent by", ", ".join(sorted({message.mail_from for message in messages})))
+        screen.subheading("the relay's side")
         found = answers(self.relay.transcript)
         for answer in found:
             show(answer)
+        for mail in self.relay.messages:
+            to, subject = ", ".join(mail.recipients), mail.message["Subject"]
+            screen.row("arrived", f'"{subject}" from {mail.mail_from} for {to}')
         self._expect(
-            {a.recipient for a in found if a.state == "accepted"} == accepted, "who got the mail"
+            {a.recipient for a in found if a.state == "accepted"} == accepted, "who got it"
         )
         self._expect(
             {a.recipient for a in found if a.state != "accepted"} == rejected, "who did not"
         )
+        got = sorted(to for mail in self.relay.messages for to in mail.recipients)
+        self._expect(got == sorted(accepted), "each got it once")
 
     def _expect(self, true: bool, what: str) -> None:
         if not true:
@@ -118,7 +119,7 @@ def introduce(relay: ScriptedServer) -> None:
     where = f"{relay.host}:{relay.port}"
     screen.paragraph(f"The relay is an SMTP server on {where}. It takes mail for everybody but:")
     for address, what in WHAT_IT_DOES.items():
-        screen.row("", f"{address:<18} {what}")
+        print(f"   {address:<18} {what}")
 
 
 def judge(failures: list[str]) -> None:
@@ -127,8 +128,11 @@ def judge(failures: list[str]) -> None:
     for failure in failures:
         print(screen.paint(failure, "refused"))
     if not failures:
-        print(screen.paint("All four sendings went as expected:", "ok"), "whoever could get the")
-        print("mail got it once, and each application was told who did not, and why.")
+        print(screen.paint("All four sendings went as expected.", "ok"))
+        screen.paragraph(
+            "Whoever could get the mail got it once."
+            " Each application was told who did not, and why."
+        )
 
 
 def serve(relay: ScriptedServer, urls: Iterable[str], log: Log) -> None:

@@ -9,7 +9,7 @@ GONE, BUSY, LOST = "gone@example.net", "busy@example.com", "lost@example.net"
 WHAT_IT_DOES = {
     GONE: "is refused for good",
     BUSY: "is deferred: not now, try later",
-    LOST: "gets no answer: the connection is closed after the content",
+    LOST: "gets no answer: the connection ends after the content",
 }
 
 

@@ -5,7 +5,8 @@ import sys
 import textwrap
 
 WIDTH = 92
-LABEL = 14
+INDENT = 6
+LABEL = 13
 _COLOURS = {"accepted": "32", "refused": "31", "deferred": "33", "heading": "1", "ok": "32"}
 
 
@@ -21,6 +22,11 @@ def heading(text: str) -> None:
     print(f"\n{paint(text, 'heading')}")
 
 
+def subheading(text: str) -> None:
+    """A line that begins a part of a section."""
+    print(f"   {text}")
+
+
 def paragraph(text: str) -> None:
     """Flowing text."""
     print(textwrap.fill(text, WIDTH))
@@ -28,12 +34,15 @@ def paragraph(text: str) -> None:
 
 def row(label: str, text: str, colour: str = "") -> None:
     """A label, and text beside it that is wrapped in its own column."""
-    lines = textwrap.wrap(text, WIDTH - LABEL - 3) or [""]
+    lines = textwrap.wrap(text, WIDTH - LABEL - INDENT) or [""]
     for index, line in enumerate(lines):
-        print(f"   {paint((label if index == 0 else '').ljust(LABEL), colour)}{line}".rstrip())
+        print(
+            " " * INDENT
+            + f"{paint((label if index == 0 else '').ljust(LABEL), colour)}{line}".rstrip()
+        )
 
 
 def block(label: str, lines: list[str]) -> None:
     """A label, and lines beside it as they are."""
     for index, line in enumerate(lines):
-        print(f"   {(label if index == 0 else '').ljust(LABEL)}| {line}".rstrip())
+        print(" " * INDENT + f"{(label if index == 0 else '').ljust(LABEL)}{line}".rstrip())

@@ -15,17 +15,24 @@ from .mail import mail
 @with_appcontext
 def newsletter(subject):
     """Send the newsletter to every subscriber and print a line for each."""
-    failures = 0
-    with mail.connect() as connection:
-        for address in current_app.config["SUBSCRIBERS"]:
-            message = Message(subject, recipients=[address], body="It was a quiet month.")
-            try:
-                report = connection.send(message)
-            except MailError as error:
-                failures += 1
-                report = error.report
-            for result in report:
-                said = result.reply or result.reason or ""
-                click.echo(f"{result.state:<14} {result.address:<20} {said}")
-    if failures:
-        raise click.ClickException(f"{failures} messages did not arrive")
+    subscribers = current_app.config["SUBSCRIBERS"]
+    try:
+        with mail.connect() as connection:  # one connection for all messages
+            missed = [a for a in subscribers if not delivered(connection, subject, a)]
+    except MailError as error:  # no connection to begin with
+        raise click.ClickException(str(error)) from error
+    if missed:
+        raise click.ClickException(f"{len(missed)} of {len(subscribers)} messages did not arrive")
+
+
+def delivered(connection, subject, address):
+    """Send one message, print what became of it, and say whether the server took it."""
+    message = Message(subject, recipients=[address], body="It was a quiet month.")
+    try:
+        report = connection.send(message)
+    except MailError as error:
+        report = error.report
+    for result in report:
+        said = result.reply or result.reason or ""
+        click.echo(f"{result.state:<14} {result.address:<20} {said}")
+    return bool(report.accepted)

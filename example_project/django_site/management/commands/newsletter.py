@@ -1,5 +1,7 @@
 """``manage.py newsletter``: one message to each subscriber, and what became of each."""
 
+from contextlib import suppress
+
 import django
 from django.conf import settings
 from django.core import mail
@@ -19,23 +21,17 @@ class Command(BaseCommand):
             mail.EmailMessage(subject, "It was a quiet month.", to=[address])
             for address in settings.SUBSCRIBERS
         ]
-        try:
+        with suppress(MailError):  # every message is tried, and then has its report
             backend().send_messages(messages)
-        except MailError as error:
-            failure = error
-        else:
-            failure = None
         for message in messages:
             for result in message.delivery_report:
-                self.stdout.write(f"{result.state:<14} {result.address:<20} {said(result)}")
-        if failure is not None:
-            raise CommandError(f"not everybody got it: {failure}")
+                said = result.reply or result.reason or ""
+                self.stdout.write(f"{result.state:<14} {result.address:<20} {said}")
+        missed = [message for message in messages if not message.delivery_report.accepted]
+        if missed:
+            raise CommandError(f"{len(missed)} of {len(messages)} messages did not arrive")
 
 
 def backend():
     """The default mailer: every message goes over one connection."""
     return mail.mailers.default if django.VERSION >= (6, 1) else mail.get_connection()
-
-
-def said(result):
-    return result.reply or result.reason or ""
