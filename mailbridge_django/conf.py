@@ -104,7 +104,7 @@ def configure(
     try:
         return _checked(given, own)
     except OptionError as exc:
-        raise misconfigured(_in_djangos_words(exc, given), alias) from exc
+        raise wrong_option(exc, given, alias) from exc
 
 
 def _with_settings(
@@ -196,16 +196,23 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
     )
 
 
+def django_options(backend: EmailBackend) -> dict[str, Any]:
+    """The attributes of a backend that are Django's options, as they are now."""
+    return {name: getattr(backend, name) for name in DJANGO_OPTIONS}
+
+
 def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Relay:
     """The relay that a backend's attributes describe now: subclasses change them at will.
 
     `context` takes the place of the options for certificates. Raises ImproperlyConfigured, also
     for a certificate file that cannot be read.
     """
-    given = {name: getattr(backend, name) for name in DJANGO_OPTIONS}
+    given = django_options(backend)
     options = dict(backend.options)
     tls = _tls(given) or options.get("tls", TLS.NONE)
-    options |= {"host": backend.host, "port": backend.port, "timeout": backend.timeout, "tls": tls}
+    options |= {"host": backend.host, "port": backend.port, "tls": tls}
+    if "timeouts" not in options:
+        options["timeout"] = backend.timeout
     options |= credentials(backend.username, backend.password)
     options["local_hostname"] = options.get("local_hostname") or helo_name()
     if context is not None:
@@ -216,7 +223,7 @@ def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Re
     try:
         return Relay.from_options(options)
     except OptionError as exc:
-        raise misconfigured(_in_djangos_words(exc, given), backend.alias) from exc
+        raise wrong_option(exc, given, backend.alias) from exc
 
 
 def _not_default(relay: Relay) -> dict[str, Any]:
@@ -231,7 +238,7 @@ def _not_default(relay: Relay) -> dict[str, Any]:
 
 def new_context(backend: EmailBackend) -> ssl.SSLContext:
     """A TLS context for the backend's options that nobody else has. Raises ImproperlyConfigured."""
-    given = {name: getattr(backend, name) for name in DJANGO_OPTIONS}
+    given = django_options(backend)
     options = {**backend.options, **_certificate(given)}
     # The core's own function returns one context to all who ask for the same.
     build = connect._tls_context.__wrapped__
@@ -239,7 +246,7 @@ def new_context(backend: EmailBackend) -> ssl.SSLContext:
     try:
         return build(*map(options.get, names), options.get("tls_verify", True), (None, None))
     except OptionError as exc:
-        raise misconfigured(_in_djangos_words(exc, given), backend.alias) from exc
+        raise wrong_option(exc, given, backend.alias) from exc
 
 
 def helo_name() -> str | None:
@@ -268,10 +275,14 @@ def credentials(username: str | None, password: str | None) -> dict[str, str]:
     return {"username": username, "password": password} if username and password else {}
 
 
-def _in_djangos_words(error: OptionError, given: Mapping[str, Any]) -> str:
-    """The core's text, with Django's names of the options."""
+def wrong_option(
+    error: OptionError, given: Mapping[str, Any], alias: str | None
+) -> ImproperlyConfigured:
+    """The core's error for an option, with Django's names for it, as Django's."""
     text = str(error)
-    for name in _certificate(given):
-        text = text.replace(name, f"ssl_{name}")
-    named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
-    return f"{text} ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else text
+    if _certificate(given):
+        text = re.sub(r"(?<![/\w])(cert|key)file(?![/.\w])", r"ssl_\1file", text)
+    if alias is None:
+        named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
+        text += f" ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else ""
+    return misconfigured(text, alias)

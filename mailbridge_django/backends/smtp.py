@@ -191,7 +191,7 @@ class EmailBackend(BaseEmailBackend):
         try:
             transport.open()
         except OptionError as exc:
-            raise conf.misconfigured(str(exc), self.alias) from exc
+            raise conf.wrong_option(exc, conf.django_options(self), self.alias) from exc
         return OpenConnection(transport)
 
     def _own_context(self) -> ssl.SSLContext | None:
