@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -27,3 +29,16 @@ def lmtpd() -> Iterator[ScriptedServer]:
 def ca() -> Iterator[TestCA]:
     with TestCA() as ca:
         yield ca
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A host name that is this machine's, which nobody can tell by its name."""
+    resolve = socket.getaddrinfo
+
+    def getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return resolve("127.0.0.1" if host == name else host, *args, **kwargs)
+
+    name = "mail.example.test"
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    return name

@@ -1,0 +1,264 @@
+"""Content and addresses: what goes over the wire, and what is refused before anything does."""
+
+from __future__ import annotations
+
+import email.message
+import socket
+
+import pytest
+
+import mailbridge
+from mailbridge import Address, Envelope
+from mailbridge.testing import ScriptedServer
+from tests.sync.servers import Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
+
+# -- line ends, dots, the final CRLF
+
+SMUGGLED = [
+    b"a" + end_1 + b"." + end_2 + b"MAIL FROM:<evil@example.org>" + end_1
+    for end_1 in (b"\n", b"\r", b"\r\n")
+    for end_2 in (b"\n", b"\r", b"\r\n", b"\r\r\n")
+]
+
+
+def _lines(content: bytes) -> bytes:
+    lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return lines.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize("content", [*SMUGGLED, b"a\r", b"a\n\rb\n", b"\r\n\r", b"\n", b"a\r\r\nb"])
+def test_bare_lf_and_cr_never_reach_the_wire(content: bytes) -> None:
+    """Body with bare LF / CR: only CRLF is sent, and no line is a lone dot before the end."""
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("QUIT")
+        peer.say("221 bye")
+
+    expected = _lines(content)
+    if not expected.endswith(b"\r\n"):
+        expected += b"\r\n"
+    with RawServer(dialogue) as server:
+        with client(server) as smtp:
+            smtp.sendmail(SENDER, TO, content)
+        transport(server).send(ENVELOPE, content)
+        server.wait_until_closed(2)
+        for peer in server.peers:
+            assert peer.content.replace(b"\r\n..", b"\r\n.") == expected
+            assert [line.split()[0] for line in peer.commands[-2:]] == ["DATA", "QUIT"]
+
+
+@pytest.mark.parametrize(
+    ("content", "stored"),
+    [
+        (b".", b".\r\n"),
+        (b"..\r\n.\r\n", b"..\r\n.\r\n"),
+        (b".a\r\n\r\n.b\r\n..c", b".a\r\n\r\n.b\r\n..c\r\n"),
+        (b"no final CRLF", b"no final CRLF\r\n"),
+        (b"one final CRLF\r\n", b"one final CRLF\r\n"),
+        (b"two\r\n\r\n", b"two\r\n\r\n"),
+        (b"", b""),
+        (b"\r\n", b"\r\n"),
+        (bytearray(b"bytearray\n"), b"bytearray\r\n"),
+        ("a text\n", b"a text\r\n"),
+        (b"x" * 998 + b"\r\n", b"x" * 998 + b"\r\n"),
+        (b"y" * 65535 + b"\r\n.z\r\n" + b"." * 70000, b"y" * 65535 + b"\r\n.z\r\n" + b"." * 70000),
+    ],
+)
+def test_dot_stuffing_and_final_crlf(smtpd: ScriptedServer, content: bytes, stored: bytes) -> None:
+    """Dot stuffing; final CRLF added only if missing; empty stays empty."""
+    stored += b"" if stored.endswith(b"\r\n") or not stored else b"\r\n"
+    with client(smtpd) as smtp:
+        smtp.sendmail(SENDER, TO, content)
+    transport(smtpd).send(ENVELOPE, content)
+    assert [message.content for message in smtpd.messages] == [stored, stored]
+
+
+@pytest.mark.parametrize("offset", range(-3, 4))
+def test_dot_at_the_border_of_a_block(smtpd: ScriptedServer, offset: int) -> None:
+    """A dot at a buffer border is stuffed with state over the whole content."""
+    content = b"x" * (65536 + offset) + b"\r\n.\r\n.y\r\n"
+    transport(smtpd).send(ENVELOPE, content)
+    assert smtpd.messages[0].content == content
+
+
+def test_str_outside_ascii_is_refused(smtpd: ScriptedServer) -> None:
+    """A text outside ASCII has no encoding: refused before anything is sent."""
+    with client(smtpd) as smtp:
+        with pytest.raises(ValueError, match="ASCII"):
+            smtp.sendmail(SENDER, TO, "é")
+    assert verbs(smtpd) == ["QUIT"]
+    with pytest.raises(ValueError, match="ASCII"):
+        transport(smtpd).send(ENVELOPE, "é")
+    assert smtpd.connections == 1
+
+
+# -- 8 bits and SIZE
+
+EIGHT_BIT = (
+    b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Transfer-Encoding: 8bit\r\n\r\n\xc3\xa9\r\n"
+)
+SIGNED = (
+    b"MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=b\r\n\r\n"
+    b"--b\r\nContent-Transfer-Encoding: 8bit\r\n\r\n\xc3\xa9\r\n--b\r\n\r\nsignature\r\n--b--\r\n"
+)
+
+
+def test_8bit_is_declared(smtpd: ScriptedServer) -> None:
+    """8-bit body: BODY=8BITMIME where it is offered; not for 7-bit content."""
+    for content in (EIGHT_BIT, CONTENT):
+        with client(smtpd) as smtp:
+            smtp.sendmail(SENDER, TO, content)
+        transport(smtpd).send(ENVELOPE, content)
+    declared = ["BODY=8BITMIME" in message.mail_parameters for message in smtpd.messages]
+    assert declared == [True, True, False, False]
+    assert smtpd.messages[0].content == smtpd.messages[1].content == EIGHT_BIT
+
+
+@pytest.mark.parametrize("options", [[], ["BODY=8BITMIME"], ["8bitmime"], ["BODY=7BIT"]])
+def test_8bit_without_8bitmime_is_refused(smtpd: ScriptedServer, options: list[str]) -> None:
+    """8-bit body, 8BITMIME not offered: "must not, under any circumstances"."""
+    smtpd.without("8BITMIME")
+    with client(smtpd) as smtp:
+        with pytest.raises(mailbridge.SMTPNotSupportedError, match="8BITMIME"):
+            smtp.sendmail(SENDER, TO, EIGHT_BIT, options)
+    assert smtpd.messages == ()
+    assert "MAIL" not in verbs(smtpd)
+
+
+def test_8bit_is_not_declared_as_7bit(smtpd: ScriptedServer) -> None:
+    """BODY=7BIT for 8-bit content is a contradiction, whatever the server offers."""
+    with client(smtpd) as smtp:
+        try:
+            smtp.sendmail(SENDER, TO, EIGHT_BIT, ["BODY=7BIT"])
+        except (ValueError, mailbridge.SMTPNotSupportedError):
+            return
+    assert "BODY=7BIT" not in smtpd.messages[0].mail_parameters
+
+
+@pytest.mark.parametrize("options", [[], ["BODY=8BITMIME"]])
+def test_8bit_without_8bitmime_is_downgraded(smtpd: ScriptedServer, options: list[str]) -> None:
+    """8-bit body, 8BITMIME not offered: the transport sends it as 7bit MIME, the text the same."""
+    smtpd.without("8BITMIME")
+    transport(smtpd).send(ENVELOPE, EIGHT_BIT, mail_options=options)
+    (message,) = smtpd.messages
+    assert message.content.isascii()
+    assert message.message.get_content().split() == ["é"]
+    assert message.message["Subject"] == "x"
+
+
+def test_signed_8bit_without_8bitmime_is_refused(smtpd: ScriptedServer) -> None:
+    """What would break a signature is not done; the connection is not left open."""
+    smtpd.without("8BITMIME")
+    with pytest.raises((ValueError, mailbridge.NotSupported), match="signed"):
+        transport(smtpd).send(ENVELOPE, SIGNED)
+    assert smtpd.messages == ()
+
+
+@pytest.mark.parametrize("content", [b"a\nb\n", b".a\r\n.b\r\n", b"no end", b""])
+def test_size_counts_crlf_and_no_stuffed_dots(smtpd: ScriptedServer, content: bytes) -> None:
+    """SIZE: octets with CRLFs, without stuffed dots and the final one."""
+    with client(smtpd) as smtp:
+        smtp.sendmail(SENDER, TO, content)
+    transport(smtpd).send(ENVELOPE, content)
+    for message in smtpd.messages:
+        assert message.mail_parameters == (f"SIZE={len(message.content)}",)
+
+
+def test_size_limit_is_kept(smtpd: ScriptedServer) -> None:
+    """SIZE: the server's limit is kept before MAIL, and the connection goes on."""
+    smtpd.with_("SIZE 100")
+    with client(smtpd) as smtp:
+        with pytest.raises(mailbridge.SMTPResponseException) as caught:
+            smtp.sendmail(SENDER, TO, b"x" * 99)
+        assert caught.value.smtp_code == 552
+        assert smtp.sendmail(SENDER, TO, b"x" * 98) == {}
+    with transport(smtpd) as relay:
+        with pytest.raises(mailbridge.MessageRefused, match="552") as caught:
+            relay.send(ENVELOPE, b"x" * 99)
+        assert caught.value.report.refused == (TO,)
+        assert relay.send(ENVELOPE, b"x" * 98).accepted == (TO,)
+    assert smtpd.connections == 2
+    assert verbs(smtpd).count("MAIL") == 2
+
+
+@pytest.mark.parametrize("value", ["", " 0", " -5", " lots", " " + "9" * 30, " 1 2"])
+def test_odd_size_is_no_limit(value: str) -> None:
+    """Odd SIZE values: no limit known."""
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("QUIT", ehlo=("250-raw.example", f"250 SIZE{value}"))
+        peer.say("221 bye")
+
+    with RawServer(dialogue) as server:
+        assert transport(server).send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+# -- send_message
+
+
+def test_bcc_is_not_sent(smtpd: ScriptedServer) -> None:
+    """Bcc and Resent-Bcc are recipients, and never in the content; the message keeps them."""
+    message = email.message.EmailMessage()
+    message["From"], message["To"], message["Bcc"] = SENDER, TO, "secret@example.com"
+    message.set_content("text")
+    with client(smtpd) as smtp:
+        smtp.send_message(message)
+    assert set(smtpd.messages[0].recipients) == {TO, "secret@example.com"}
+    assert b"secret@" not in smtpd.messages[0].content
+    assert message["Bcc"] == "secret@example.com"
+
+
+def test_idn_domain_and_send_message_on_an_old_server(smtpd: ScriptedServer) -> None:
+    """IDN domain + send_message on a server without SMTPUTF8: the A-label, not an error."""
+    smtpd.without("SMTPUTF8")
+    message = email.message.EmailMessage()
+    message["From"], message["To"] = SENDER, "b@bücher.example"
+    message.set_content("text")
+    with client(smtpd) as smtp:
+        smtp.send_message(message)
+    assert smtpd.messages[0].recipients == ("b@xn--bcher-kva.example",)
+
+
+def test_ehlo_name_is_ascii(smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EHLO name from a non-ASCII host name: an A-label or an address literal."""
+    with client(smtpd, local_hostname="büro.example") as smtp:
+        smtp.ehlo()
+    monkeypatch.setattr(socket, "getfqdn", lambda: "bü ro.example")
+    with client(smtpd, local_hostname=None) as smtp:
+        smtp.ehlo()
+    first, second = (line for line in heard(smtpd) if line.startswith("EHLO"))
+    assert first == "EHLO xn--bro-hoa.example"
+    assert second.startswith("EHLO [")
+
+
+def test_vrfy_outside_ascii(smtpd: ScriptedServer) -> None:
+    """VRFY with non-ASCII: with the SMTPUTF8 parameter, or refused before it is sent."""
+    with client(smtpd) as smtp:
+        smtp.ehlo()
+        smtp.vrfy("jörg@example.org")
+        smtp.expn("jörg@example.org")
+    assert "VRFY jörg@example.org SMTPUTF8" in heard(smtpd)
+    assert "EXPN jörg@example.org SMTPUTF8" in heard(smtpd)
+    smtpd.without("SMTPUTF8")
+    with client(smtpd) as smtp:
+        smtp.ehlo()
+        with pytest.raises(ValueError, match="SMTPUTF8"):
+            smtp.vrfy("jörg@example.org")
+
+
+def test_requiretls_is_never_dropped(smtpd: ScriptedServer) -> None:
+    """Envelope option REQUIRETLS: not sent where it is not offered, and neither is the mail."""
+    with client(smtpd) as smtp:
+        with pytest.raises(mailbridge.SMTPNotSupportedError, match="REQUIRETLS"):
+            smtp.sendmail(SENDER, TO, CONTENT, ["REQUIRETLS"])
+    with pytest.raises(mailbridge.NotSupported, match="REQUIRETLS"):
+        transport(smtpd).send(ENVELOPE, CONTENT, mail_options=["requiretls"])
+    assert "MAIL" not in verbs(smtpd)
+
+
+def test_address_is_a_value() -> None:
+    """What an Envelope keeps is parsed once."""
+    envelope = Envelope(Address.parse(SENDER), f"Name <{TO}>")
+    assert envelope.recipients == (TO,)

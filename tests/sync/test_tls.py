@@ -1,0 +1,271 @@
+"""TLS: the modes, the certificate, and what an attacker on the path may try."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import pytest
+
+import mailbridge
+from mailbridge import SMTP, SMTP_SSL
+from mailbridge.testing import ScriptedServer, TestCA
+from tests.sync.servers import Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
+
+ME = "127.0.0.1"
+USERS = {"user": "s3cret pass"}
+
+
+@pytest.fixture
+def starttls_server(ca: TestCA):
+    with ScriptedServer(tls_context=ca.server_context(ME)) as smtpd:
+        yield smtpd
+
+
+@pytest.fixture
+def tls_server(ca: TestCA):
+    with ScriptedServer(tls_context=ca.server_context(ME), implicit_tls=True) as smtpd:
+        yield smtpd
+
+
+# -- the modes
+
+
+@pytest.mark.parametrize(
+    ("mode", "in_tls"), [("none", False), ("opportunistic", True), ("starttls", True)]
+)
+def test_modes(starttls_server: ScriptedServer, ca: TestCA, mode: str, in_tls: bool) -> None:
+    """None never, opportunistic where offered, STARTTLS always."""
+    options = {"tls": mode} if mode == "none" else {"tls": mode, "ca_file": ca.ca_file}
+    transport(starttls_server, **options).send(ENVELOPE, CONTENT)
+    assert starttls_server.messages[0].tls is in_tls
+
+
+def test_opportunistic_without_offer(smtpd: ScriptedServer) -> None:
+    transport(smtpd, tls="opportunistic").send(ENVELOPE, CONTENT)
+    assert smtpd.messages[0].tls is False
+
+
+def test_implicit(tls_server: ScriptedServer, ca: TestCA) -> None:
+    """TLS from the first byte; a server that leaves without close_notify is no error."""
+    transport(tls_server, tls="implicit", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+    tls_server.drop("QUIT")
+    transport(tls_server, tls="implicit", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+    with SMTP_SSL(ME, tls_server.port, context=ca.client_context(), timeout=5) as smtp:
+        smtp.sendmail(SENDER, TO, CONTENT)
+    assert [message.tls for message in tls_server.messages] == [True] * 3
+
+
+@pytest.mark.parametrize("reply", [None, "454 4.7.0 not now", "501 no", "250 fine"])
+def test_starttls_stripped_or_refused(ca: TestCA, reply: str | None) -> None:
+    """STARTTLS stripped from EHLO, or answered otherwise than 220: closed, nothing in clear."""
+    with ScriptedServer(tls_context=ca.server_context(ME), users=USERS) as smtpd:
+        if reply is None:
+            smtpd.without("STARTTLS")
+        else:
+            smtpd.reply("STARTTLS", reply)
+        options = {"username": "user", "password": USERS["user"], "ca_file": ca.ca_file}
+        with pytest.raises(mailbridge.TLSError) as caught:
+            transport(smtpd, tls="starttls", **options).send(ENVELOPE, CONTENT)
+        assert caught.value.report.not_attempted == (TO,)
+        smtp = client(smtpd)
+        with pytest.raises(mailbridge.SMTPException):
+            smtp.starttls(context=ca.client_context())
+        smtp.close()
+        assert {"MAIL", "AUTH"}.isdisjoint(verbs(smtpd))
+
+
+@pytest.mark.parametrize("injected", [b"250 Ok\r\n", b"250-AUTH", b"\x00", b"550 no\r\n250 ok\r\n"])
+def test_injected_data_after_220(ca: TestCA, injected: bytes) -> None:
+    """Injected data after 220: a hard failure, closed, and never used again."""
+    with ScriptedServer(tls_context=ca.server_context(ME)) as smtpd:
+        smtpd.inject("STARTTLS", injected)
+        with pytest.raises(mailbridge.MailError) as caught:
+            transport(smtpd, tls="starttls", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+        assert caught.value.report.not_attempted == (TO,)
+        smtp = client(smtpd)
+        with pytest.raises(mailbridge.ProtocolViolation):
+            smtp.starttls(context=ca.client_context())
+        assert smtp.sock is None
+        with pytest.raises(mailbridge.SMTPServerDisconnected):
+            smtp.noop()
+        assert verbs(smtpd) == ["EHLO", "STARTTLS"] * 2
+
+
+def test_everything_is_forgotten_and_ehlo_said_again(ca: TestCA) -> None:
+    """STARTTLS re-EHLO: nothing that was learned before TLS is kept."""
+    with ScriptedServer(tls_context=ca.server_context(ME), users=USERS) as smtpd:
+        smtpd.reply("EHLO", "250-x\n250-STARTTLS\n250-AUTH GSSAPI\n250 X-OLD", times=1)
+        smtp = SMTP(ME, smtpd.port, "me", timeout=5)
+        smtp.ehlo()
+        assert smtp.has_extn("x-old")
+        smtp.starttls(context=ca.client_context())
+        assert smtp.esmtp_features == {}
+        assert (smtp.ehlo_resp, smtp.does_esmtp) == (None, False)
+        smtp.login("user", USERS["user"])
+        assert not smtp.has_extn("x-old")
+        assert not smtp.has_extn("starttls")
+        smtp.quit()
+        assert verbs(smtpd) == ["EHLO", "STARTTLS", "EHLO", "AUTH", "QUIT"]
+
+
+def test_smtp_connect_starttls(starttls_server: ScriptedServer, ca: TestCA) -> None:
+    """SMTP()+connect()+starttls(): the host name is known, and checked."""
+    smtp = SMTP(timeout=5)
+    smtp.connect(ME, starttls_server.port)
+    assert smtp.starttls(context=ca.client_context())[0] == 220
+    with pytest.raises(mailbridge.SMTPNotSupportedError):
+        smtp.starttls(context=ca.client_context())
+    smtp.quit()
+
+
+def test_smtp_ssl_without_host(tls_server: ScriptedServer, ca: TestCA) -> None:
+    """SMTP_SSL() without host: connect() later."""
+    smtp = SMTP_SSL(context=ca.client_context(), timeout=5)
+    assert smtp.connect(ME, tls_server.port)[0] == 220
+    smtp.quit()
+
+
+def test_smtp_ssl_by_ipv6_literal(ca: TestCA) -> None:
+    context = ca.server_context("::1")
+    with ScriptedServer(host="::1", tls_context=context, implicit_tls=True) as smtpd:
+        with SMTP_SSL(f"[::1]:{smtpd.port}", context=ca.client_context(), timeout=5) as smtp:
+            assert smtp.noop()[0] == 250
+        transport(smtpd, tls="implicit", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+
+
+# -- the certificate
+
+
+def _bad_context(kind: str, ca: TestCA) -> ssl.SSLContext:
+    if kind == "other name":
+        return ca.server_context("other.example")
+    if kind == "expired":
+        return ca.expired_server_context(ME)
+    with TestCA() as unknown:
+        return unknown.server_context(ME)
+
+
+@pytest.mark.parametrize("kind", ["other name", "expired", "unknown CA"])
+@pytest.mark.parametrize("mode", ["opportunistic", "starttls", "implicit"])
+def test_bad_certificate_is_refused(ca: TestCA, kind: str, mode: str) -> None:
+    """Certificate check: on in every mode, and never a way around it."""
+    context = _bad_context(kind, ca)
+    with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit") as smtpd:
+        with pytest.raises(mailbridge.CertificateError, match="ca_file") as caught:
+            transport(smtpd, tls=mode, ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+        assert isinstance(caught.value, ssl.SSLCertVerificationError)
+        assert (caught.value.retryable, caught.value.session_usable) == (False, False)
+        assert caught.value.report.not_attempted == (TO,)
+        assert "MAIL" not in verbs(smtpd)
+        unverified = transport(smtpd, tls=mode, tls_verify=False)
+        assert unverified.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+def test_certificate_is_verified_by_default(
+    starttls_server: ScriptedServer, tls_server: ScriptedServer
+) -> None:
+    """Certificate check: on by default in SMTP_SSL and in starttls()."""
+    with pytest.raises(mailbridge.CertificateError):
+        SMTP_SSL(ME, tls_server.port, timeout=5)
+    smtp = client(starttls_server)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        smtp.starttls()
+    assert smtp.sock is None
+    with pytest.raises(mailbridge.CertificateError):
+        transport(starttls_server, tls="opportunistic").send(ENVELOPE, CONTENT)
+
+
+def test_server_hostname(ca: TestCA) -> None:
+    """The name in the certificate may be given, where one connects by another."""
+    with ScriptedServer(tls_context=ca.server_context("mx.example.org")) as smtpd:
+        options = {"tls": "starttls", "ca_file": ca.ca_file}
+        with pytest.raises(mailbridge.CertificateError, match="server_hostname"):
+            transport(smtpd, **options).send(ENVELOPE, CONTENT)
+        options["server_hostname"] = "mx.example.org"
+        assert transport(smtpd, **options).send(ENVELOPE, CONTENT).accepted
+
+
+def test_ssl_context(starttls_server: ScriptedServer, ca: TestCA) -> None:
+    """A context, or a function that makes one."""
+    for context in (ca.client_context(), ca.client_context):
+        transport(starttls_server, tls="starttls", ssl_context=context).send(ENVELOPE, CONTENT)
+    assert [message.tls for message in starttls_server.messages] == [True, True]
+
+
+def test_client_certificate(ca: TestCA) -> None:
+    """A client certificate is shown to a server that wants one."""
+    context = ca.server_context(ME)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(ca.ca_file)
+    options: dict[str, Any] = {"tls": "starttls", "ca_file": ca.ca_file}
+    with ScriptedServer(tls_context=context) as smtpd:
+        with pytest.raises(mailbridge.MailError) as caught:
+            transport(smtpd, **options).send(ENVELOPE, CONTENT)
+        assert caught.value.report.not_attempted == (TO,)
+        options["certfile"] = ca.certificate_file("client.example")
+        assert transport(smtpd, **options).send(ENVELOPE, CONTENT).accepted
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+def test_old_tls_is_refused(ca: TestCA) -> None:
+    """TLS 1.0 and 1.1 only: refused (RFC 8996)."""
+    context = ca.server_context(ME)
+    context.minimum_version = ssl.TLSVersion.TLSv1
+    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with ScriptedServer(tls_context=context) as smtpd:
+        with pytest.raises(mailbridge.TLSError):
+            transport(smtpd, tls="starttls", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+
+
+# -- the other end speaks otherwise
+
+
+def test_plain_server_where_tls_was_expected(smtpd: ScriptedServer, ca: TestCA) -> None:
+    """A plain server on the TLS port: TLSError that names the option, nothing said."""
+    with pytest.raises(mailbridge.TLSError, match="tls='starttls'") as caught:
+        transport(smtpd, tls="implicit", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+    assert caught.value.report.not_attempted == (TO,)
+    with pytest.raises(ssl.SSLError):
+        SMTP_SSL(ME, smtpd.port, timeout=5)
+    assert "MAIL" not in verbs(smtpd)
+
+
+def test_tls_server_where_plain_was_expected(tls_server: ScriptedServer) -> None:
+    """A server that speaks TLS where plain was expected: the greeting's time-out has the hint."""
+    with pytest.raises(mailbridge.ReplyTimeout, match="tls='implicit'") as caught:
+        transport(tls_server, timeout=0.2).send(ENVELOPE, CONTENT)
+    assert caught.value.report.not_attempted == (TO,)
+    with pytest.raises(TimeoutError, match="465"):
+        client(tls_server, timeout=0.2)
+    assert heard(tls_server) == []
+
+
+def test_tls_alert_instead_of_a_greeting() -> None:
+    """A TLS record instead of the greeting: not garbage, but a hint."""
+    with RawServer(lambda peer: peer.send(b"\x15\x03\x01\x00\x02\x02\x0a\r\n")) as raw:
+        with pytest.raises(mailbridge.MailError, match="tls='implicit'"):
+            transport(raw).send(ENVELOPE, CONTENT)
+
+
+@pytest.mark.parametrize("answer", [b"garbage, not a TLS record", b""], ids=["garbage", "close"])
+def test_handshake_breaks(ca: TestCA, answer: bytes) -> None:
+    """The handshake closes or is garbage: a clean error, and nothing survives it."""
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("STARTTLS", ehlo=("250-raw.example", "250 STARTTLS"))
+        peer.say("220 go on")
+        peer.receive()
+        peer.send(answer)
+
+    with RawServer(dialogue) as raw:
+        for mode in ("starttls", "opportunistic"):
+            with pytest.raises(mailbridge.TLSError) as caught:
+                transport(raw, tls=mode, ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+            assert caught.value.report.not_attempted == (TO,)
+        smtp = client(raw)
+        with pytest.raises(ssl.SSLError):
+            smtp.starttls(context=ca.client_context())
+        assert smtp.sock is None
