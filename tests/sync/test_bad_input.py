@@ -39,7 +39,6 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"tls": True}, "tls"),
     ({"username": "user"}, "password"),
     ({"password": "secret-secret"}, "username"),
-    ({"username": "", "password": "secret-secret"}, "username"),
     ({"username": 5, "password": "x"}, "username"),
     ({"username": "user", "password": 5}, "password"),
     ({"username": "us\0er", "password": "x"}, "username.*NUL"),

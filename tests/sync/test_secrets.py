@@ -1,0 +1,191 @@
+"""Secrets show nowhere: repr, str, transcript, exception, pickle, log, debug output, traceback."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import logging
+import pickle
+import traceback
+from collections.abc import Callable
+
+import pytest
+
+import mailbridge
+from mailbridge import Relay, Secret, Transport
+from mailbridge.testing import ScriptedServer
+from tests.sync.servers import Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client
+
+USER, PASSWORD = "postmaster", "tr0ub4dor&3/ß"
+MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+URL = "smtp://postmaster:tr0ub4dor%263%2F%C3%9F@{host}:{port}?tls=none&timeout=5"
+
+
+def _forms() -> list[str]:
+    """The password, and what it looks like on the wire and in a repr."""
+    octets = PASSWORD.encode()
+    plain = b"\0" + USER.encode() + b"\0" + octets
+    forms = [PASSWORD, "tr0ub4dor", URL.partition("@")[0].rpartition(":")[2]]
+    return forms + [base64.b64encode(each).decode() for each in (octets, plain)]
+
+
+def assert_hidden(*texts: object) -> None:
+    for text in map(str, texts):
+        for form in _forms():
+            assert form not in text
+
+
+def _with_locals(error: BaseException) -> str:
+    """A traceback with the locals of our frames, as error reporters make it; not the test's own."""
+    report = traceback.TracebackException.from_exception(error, capture_locals=True)
+    frames = [
+        (frame.name, frame.locals)
+        for part in (report, report.__cause__, report.__context__)
+        if part is not None
+        for frame in part.stack
+        if "mailbridge" in frame.filename and "tests" not in frame.filename
+    ]
+    assert frames
+    return repr(frames)
+
+
+def _assert_error_hides(error: Exception) -> None:
+    assert_hidden(error, repr(error), error.args, getattr(error, "transcript", ""), vars(error))
+    assert_hidden(pickle.dumps(error).decode("utf-8", "replace"), _with_locals(error))
+    report = getattr(error, "report", None)
+    if report is not None:
+        assert_hidden(report, repr(report), report.to_dict())
+        assert_hidden(pickle.dumps(report).decode("utf-8", "replace"))
+
+
+def test_values() -> None:
+    relay = Relay.from_url(URL.format(host="mail.example.org", port=25))
+    assert relay.password == Secret(PASSWORD)
+    assert relay.password.reveal() == PASSWORD
+    for value in (relay, relay.password, Transport(relay), [relay], {"relay": relay}):
+        assert_hidden(value, repr(value), f"{value}", copy.copy(value))
+    assert_hidden(f"{relay.password!s} {relay.password!r} {relay.password:>5}")
+    assert_hidden(repr(relay.using(port=26)))
+
+
+def _refused(peer: Peer) -> None:
+    line = peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH PLAIN"))
+    secret = base64.b64decode(line.split(" ")[-1]).rpartition(b"\0")[2].decode()
+    peer.say(f"535-5.7.8 {line}", f"535 5.7.8 password {secret} is wrong")
+    peer.wait_for_close()
+
+
+def _lost(peer: Peer) -> None:
+    peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH PLAIN"))
+
+
+def _garbled(peer: Peer) -> None:
+    line = peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH PLAIN"))
+    peer.say(f"what is {line}?")
+
+
+def _lost_in_login(peer: Peer) -> None:
+    peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH LOGIN"))
+    peer.say("334 VXNlcm5hbWU6")
+    peer.line()
+    peer.say("334 UGFzc3dvcmQ6")
+    peer.line()
+
+
+def _echoed_later(peer: Peer) -> None:
+    line = peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH PLAIN"))
+    peer.say("235 welcome")
+    peer.until("MAIL")
+    peer.say(f"550 5.5.1 after {line}")
+    peer.until("QUIT")
+
+
+@pytest.mark.parametrize("dialogue", [_refused, _lost, _garbled, _lost_in_login, _echoed_later])
+def test_errors_hide_them(dialogue: Callable[[Peer], None]) -> None:
+    """Refused, lost and garbled logins, and servers that echo the command."""
+    with RawServer(dialogue) as server:
+        relay = Transport(URL.format(host=server.host, port=server.port))
+        with pytest.raises(mailbridge.MailError) as caught:
+            relay.send(ENVELOPE, CONTENT)
+        _assert_error_hides(caught.value)
+        assert "C: AUTH" in "\n".join(caught.value.transcript)
+        if dialogue is not _echoed_later:
+            smtp = client(server)
+            with pytest.raises(mailbridge.MailError) as caught:
+                smtp.login(USER, PASSWORD)
+            _assert_error_hides(caught.value)
+            smtp.close()
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("level", [1, 2])
+def test_debug_output(capsys: pytest.CaptureFixture[str], mechanism: str, level: int) -> None:
+    """Debug output: the dialogue without credentials, whoever sends them."""
+    digest = hashlib.md5(PASSWORD.encode()).hexdigest()
+    with ScriptedServer(users={USER: PASSWORD}, mechanisms=[mechanism]) as smtpd:
+        with client(smtpd) as smtp:
+            smtp.set_debuglevel(level)
+            smtp.login(USER, PASSWORD)
+            smtp.sendmail(SENDER, TO, CONTENT)
+        with client(smtpd) as smtp:
+            smtp.set_debuglevel(level)
+            smtp.ehlo()
+            smtp.user, smtp.password = USER, PASSWORD
+            plain = base64.b64encode(smtp.auth_plain().encode()).decode()
+            smtp.docmd("AUTH", f"PLAIN {plain}")
+            smtp.docmd("auth plain", plain)
+            smtp.docmd("AUTH LOGIN")
+            smtp.docmd(base64.b64encode(USER.encode()).decode())
+            smtp.docmd(base64.b64encode(PASSWORD.encode()).decode())
+            smtp.putcmd(f"AUTH PLAIN {plain}")
+            smtp.getreply()
+            assert_hidden(repr(smtp), vars(smtp))
+    shown = capsys.readouterr()
+    assert f"AUTH {mechanism}" in shown.err
+    assert "MAIL FROM" in shown.err
+    assert "text" not in shown.err  # the content
+    assert digest not in shown.err
+    assert_hidden(shown.err, shown.out)
+
+
+def test_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with ScriptedServer(users={USER: PASSWORD}) as smtpd:
+        smtpd.refuse("*", times=1)
+        relay = Transport(URL.format(host=smtpd.host, port=smtpd.port), on_refused="raise_if_all")
+        with pytest.raises(mailbridge.RecipientsRefused):
+            relay.send(ENVELOPE, CONTENT)
+        relay.send(ENVELOPE, CONTENT)
+    assert_hidden(caplog.text)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_user_name_is_no_secret(mechanism: str) -> None:
+    """Replies that name the user are left as they are: somebody has to understand them."""
+    with ScriptedServer(users={"user": PASSWORD}, mechanisms=[mechanism]) as smtpd:
+        smtpd.refuse(TO, 550, "5.1.1 No such user here")
+        with client(smtpd) as smtp:
+            smtp.login("user", PASSWORD)
+            with pytest.raises(mailbridge.RecipientsRefused, match="No such user here"):
+                smtp.sendmail(SENDER, TO, CONTENT)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "smtp://user:tr0ub4dor&3/ß@mail.example.org",
+        "smtp://user:tr0ub4dor#3@mail.example.org",
+        "smtp://user:tr0ub4dor?3@mail.example.org",
+        "smtp://user:tr0ub4dor@mail.example.org:smtp",
+        "smtp://user:tr0ub4dor@mail.example.org?tls=x",
+        "smtp://user:[tr0ub4dor@mail.example.org",
+        "user:tr0ub4dor@mail.example.org",
+    ],
+)
+def test_malformed_url(url: str) -> None:
+    """A password that was not percent-encoded does not end up in the error."""
+    with pytest.raises(ValueError, match=r"url|tls") as caught:
+        Relay.from_url(url)
+    assert_hidden(caught.value, repr(caught.value), caught.value.__context__ or "")
