@@ -215,14 +215,17 @@ def _attachment(attachment: Any, charset: str, ascii_filename: bool) -> MIMEPart
     data = attachment.data
     if isinstance(data, str):
         data, parameters = _encoded_text(data, main, parameters, charset)
-    part["Content-Type"] = f"{main}/{sub}{parameters}"
-    if main.lower() == "message":
-        # RFC 2046 section 5.2: a message within a message is neither base64 nor quoted-printable.
-        part["Content-Transfer-Encoding"] = "7bit"
-        part.set_payload(seven_bit(bytes(data)).decode("ascii"))
+    data = bytes(data)
+    inner = _message_lines(data) if main.lower() == "message" else None
+    if inner is not None:
+        encoding, payload = "7bit", inner
     else:
-        part["Content-Transfer-Encoding"] = "base64"
-        part.set_payload(base64.encodebytes(bytes(data)).decode("ascii"))
+        encoding, payload = "base64", base64.encodebytes(data).decode("ascii")
+        if main.lower() == "message":
+            main, sub, parameters = "application", "octet-stream", ""
+    part["Content-Type"] = f"{main}/{sub}{parameters}"
+    part["Content-Transfer-Encoding"] = encoding
+    part.set_payload(payload)
     filename = None if attachment.filename is None else text_of(attachment.filename)
     if filename and ascii_filename:
         filename = _ascii(filename)
@@ -236,6 +239,19 @@ def _attachment(attachment: Any, charset: str, ascii_filename: bool) -> MIMEPart
         del part[name]
         part[name] = headers.verbatim(name, value, charset)
     return part
+
+
+def _message_lines(data: bytes) -> str | None:
+    """A message as lines of ASCII, None where it cannot be written so.
+
+    RFC 2046 section 5.2: within a message it is neither base64 nor quoted-printable.
+    """
+    try:
+        lines = seven_bit(data)
+    except ValueError:
+        return None
+    too_long = max(map(len, re.split(rb"\r\n|\r|\n", lines))) > MAX_LINE
+    return None if too_long or b"\0" in lines else lines.decode("ascii")
 
 
 def _encoded_text(text: str, main: str, parameters: str, charset: str) -> tuple[bytes, str]:

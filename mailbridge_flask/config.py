@@ -202,13 +202,14 @@ def _check_names(given: Mapping[str, Any]) -> None:
                 continue
             raise OptionError(f"{name} is not read here: set {instead}")
         if near := _near(name):
-            raise OptionError(f"unknown setting {name}: did you mean {near}?")
+            raise OptionError(f"unknown setting {name}: did you mean {' or '.join(near)}?")
 
 
-def _near(name: str) -> str | None:
-    best = min(sorted(KNOWN), key=lambda known: _edits(name, known))
+def _near(name: str) -> list[str]:
+    distance = {known: _edits(name, known) for known in sorted(KNOWN)}
     allowed = 1 if len(name) < len("MAIL_PASSWORD") else 2
-    return best if _edits(name, best) <= allowed else None
+    best = min(allowed, *distance.values())
+    return [known for known, edits in distance.items() if edits == best]
 
 
 def _edits(a: str, b: str) -> int:

@@ -182,7 +182,7 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
         return Mailbox(name, Address.parse(check(field, "" if address is None else address)))
     if isinstance(value, Address):
         return Mailbox("", value)
-    text = check(field, value).strip()
+    text = check(field, value).replace("\t", " ").strip()
     address = Address.parse(text)
     found = _DISPLAY_NAME.match(text) if text.endswith(">") else None
     return Mailbox(check(field, _name_of(found[1]) if found else ""), address)
@@ -193,7 +193,7 @@ def mailbox_text(value: Any) -> str:
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         return text_of(value)
     name, address = ("" if part is None else text_of(part) for part in value)
-    if any(char in '",:;<>@\\' for char in name):
+    if "=?" in name or any(char in '",:;<>@\\' for char in name):
         name = _quoted(name)
     return f"{name} <{address}>" if name.strip() else address
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from flask import Flask, current_app
 
-from mailbridge import DeliveryReport, Envelope, RecipientResult, State, Transport
+from mailbridge import DeliveryReport, Envelope, OnRefused, RecipientResult, State, Transport
 from mailbridge import MailError as CoreMailError
 
 from . import compose, headers
@@ -20,6 +20,15 @@ from .config import Config, suppress_send
 from .exceptions import MissingAddress, about
 from .message import Message, Recipient, unique_recipients
 from .signals import email_dispatched, recorded
+
+
+class SuppressedReport(DeliveryReport):
+    """The report of a message that was not to be sent: "not_attempted", and yet no failure."""
+
+    __slots__ = ()
+
+    def failure(self, on_refused: OnRefused = OnRefused.RAISE) -> None:
+        """None: what went as it was configured to go is no error, in tests above all."""
 
 
 class MailState:
@@ -147,8 +156,12 @@ class MailState:
         envelope, content = self._prepared(message, envelope_from)
         reason = self._suppressed_because()
         if reason is not None:
-            report = _not_attempted(envelope, f"sending is suppressed: {reason}")
-            report.message_id = message.msgId
+            report: DeliveryReport = SuppressedReport(
+                _not_attempted(envelope, f"sending is suppressed: {reason}"),
+                envelope.sender,
+                message.msgId,
+                attempts=0,
+            )
             message.delivery_report = report
             email_dispatched.send(self._application(), message=message)
             return report
@@ -163,7 +176,8 @@ class MailState:
             )
         except CoreMailError as exc:
             if exc.report is None:
-                exc.report = _not_attempted(envelope, str(exc), exc)
+                results = _not_attempted(envelope, str(exc))
+                exc.report = DeliveryReport(results, envelope.sender, message.msgId, error=exc)
             error = about(exc, message)
             message.delivery_report = exc.report
             if exc.report.accepted:
@@ -258,14 +272,11 @@ def _mail_options(message: Message, content: bytes) -> list[str]:
     return options
 
 
-def _not_attempted(
-    envelope: Envelope, reason: str, error: CoreMailError | None = None
-) -> DeliveryReport:
-    results = {
+def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult]:
+    return {
         address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
         for address in envelope.recipients
     }
-    return DeliveryReport(results, envelope.sender, attempts=0, error=error)
 
 
 def listen(transport: Transport) -> None:
