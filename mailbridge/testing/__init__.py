@@ -1,7 +1,8 @@
 """A scripted SMTP server and a certificate authority, for the tests of those who send mail."""
 
 from mailbridge.testing.certificates import TestCA
+from mailbridge.testing.peer import ScriptedPeer
 from mailbridge.testing.record import ReceivedEnvelope, ReceivedMessage
 from mailbridge.testing.server import ScriptedServer
 
-__all__ = ["ReceivedEnvelope", "ReceivedMessage", "ScriptedServer", "TestCA"]
+__all__ = ["ReceivedEnvelope", "ReceivedMessage", "ScriptedPeer", "ScriptedServer", "TestCA"]
