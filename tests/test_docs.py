@@ -150,13 +150,17 @@ def python(where: str, text: str, names: dict[str, object]) -> str:
 def shell(line: str) -> str:
     if NOT_RUN.fullmatch(line):
         return ""
+    line, _, fails = line.partition("  # exits with ")
     command = line.split()
     assert command[0] == "flask" or command[:2] == ["python", "manage.py"], line
     arguments = ["-m", *command] if command[0] == "flask" else command[1:]
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=30, check=False
     )
-    return done.stdout + done.stderr
+    output = done.stdout + done.stderr
+    assert done.returncode == int(fails or 0), output
+    assert "NO TESTS RAN" not in output
+    return output
 
 
 def main() -> int:

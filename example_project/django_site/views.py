@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def contact(request):
-    form = ContactForm(request.POST or None)
+    form = ContactForm(request.POST or None, label_suffix="")
     if not form.is_valid():
         return render(request, "contact/form.html", {"form": form})
     visitor = form.cleaned_data["email"]
@@ -34,14 +34,15 @@ def contact(request):
         logger.error("contact form: %s", error, exc_info=error)
         context = {"form": form, "error": error}
         return render(request, "contact/form.html", context, status=503)
-    request.session["report"] = message.delivery_report.to_dict()
+    request.session["results"] = [
+        {"address": result.address, **result.to_dict()} for result in message.delivery_report
+    ]
     return redirect("sent")
 
 
 def sent(request):
-    report = request.session.get("report")
-    if report is None:
+    results = request.session.get("results")
+    if results is None:
         return redirect("contact")
-    recipients = report["recipients"]
-    states = [result["state"] for result in recipients.values()]
-    return render(request, "contact/sent.html", {"recipients": recipients, "states": states})
+    states = [result["state"] for result in results]
+    return render(request, "contact/sent.html", {"results": results, "states": states})

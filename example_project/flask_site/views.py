@@ -40,14 +40,14 @@ def send():
     except MailError as error:
         current_app.logger.error("contact form: %s", error, exc_info=error)
         return render_template("form.html", form=request.form, error=error), 503
-    session["report"] = report.to_dict()
+    session["results"] = [{"address": result.address, **result.to_dict()} for result in report]
     return redirect(url_for("site.sent"), 303)
 
 
 @blueprint.get("/sent/")
 def sent():
-    if "report" not in session:
+    results = session.get("results")
+    if results is None:
         return redirect(url_for("site.contact"))
-    recipients = session["report"]["recipients"]
-    states = [result["state"] for result in recipients.values()]
-    return render_template("sent.html", recipients=recipients, states=states)
+    states = [result["state"] for result in results]
+    return render_template("sent.html", results=results, states=states)
