@@ -77,6 +77,12 @@ class OpenConnection:
         return Refused(refused, report)
 
     @property
+    def transcript(self) -> tuple[str, ...]:
+        """The last lines of the dialogue, credentials masked."""
+        connection = self.transport._connection
+        return () if connection is None else connection.session.transcript.lines()
+
+    @property
     def takes_unicode(self) -> bool:
         """False if the server is known to take no local part outside ASCII (RFC 6531)."""
         lost = self.transport._connection is None

@@ -5,22 +5,27 @@ The envelope comes from `from_email` and `recipients()`, never from the header, 
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import email.policy
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from email.headerregistry import AddressHeader
 from typing import Any, NamedTuple, Protocol
 
 from django.core.mail import EmailMessage
-from django.core.mail.message import MIMEMixin
-from django.utils.encoding import force_str
+from django.core.mail.message import ADDRESS_HEADERS, MIMEMixin
+from django.utils.encoding import force_str, punycode
 
 from mailbridge import Address, AddressError, Envelope, NonASCIIAddress
+from mailbridge.envelope import to_ascii_domain
 from mailbridge.protocol.content import canonical
 
 # Django 5.2 has its own MIME classes and no policy argument.
 _TAKES_POLICY = "policy" in inspect.signature(EmailMessage.message).parameters
+_DOMAIN = re.compile(r"(?<=@)[^\s@<>()\",;:]+")
 _warned_of: set[type] = set()
 
 
@@ -61,7 +66,7 @@ def to_mail(
     sender = None if message.from_email == "<>" else address(message.from_email)
     recipients = [address(text) for text in message.recipients() if text]
     envelope = Envelope(sender, recipients)
-    mime = _rendered(message, utf8=envelope.needs_smtputf8)
+    mime = _rendered(_with_true_domains(message), utf8=envelope.needs_smtputf8)
     return Mail(envelope, _to_bytes(mime))
 
 
@@ -105,15 +110,57 @@ def _is_unicode(text: object) -> bool:
     return not str(text).isascii()
 
 
+def _with_true_domains(message: EmailMessage) -> EmailMessage:
+    """The message, or a copy in which Django cannot encode a domain as another one.
+
+    It knows IDNA 2003 only, by which ``faß.de`` in From is ``fass.de``, somebody else's.
+    """
+    attributes = vars(message)
+    changed: dict[str, Any] = {}
+    for name in ("from_email", "to", "cc", "reply_to"):
+        value = attributes.get(name)
+        true = _true(value) if not isinstance(value, list) else [_true(item) for item in value]
+        if true != value:
+            changed[name] = true
+    headers = attributes.get("extra_headers") or {}
+    true_headers = {
+        name: _true(value) if str(name).lower() in ADDRESS_HEADERS else value
+        for name, value in headers.items()
+    }
+    if true_headers != headers:
+        changed["extra_headers"] = true_headers
+    if changed:
+        message = copy.copy(message)
+        vars(message).update(changed)
+    return message
+
+
+def _true(value: Any) -> Any:
+    if value is None or str(value).isascii():
+        return value
+    text = _DOMAIN.sub(lambda match: _true_domain(match[0]), str(value))
+    return value if text == str(value) else text
+
+
+def _true_domain(domain: str) -> str:
+    with contextlib.suppress(ValueError):
+        encoded = to_ascii_domain(domain)
+        if encoded != punycode(domain):
+            return encoded
+    return domain
+
+
 def _rendered(message: EmailMessage, *, utf8: bool) -> Any:
     """What `message.message()` returns: usually, but not always, an email.message.Message."""
     # RFC 6532: with SMTPUTF8 header fields hold the address as it is.
     policy = email.policy.SMTPUTF8 if utf8 else email.policy.SMTP
     method: Callable[..., Any] = message.message
+    if not _TAKES_POLICY:
+        return method()
     if _accepts_policy(method):
         return method(policy=policy)
     kind = type(message)
-    if _TAKES_POLICY and kind not in _warned_of:
+    if kind not in _warned_of:
         _warned_of.add(kind)
         warnings.warn(
             f"{kind.__module__}.{kind.__qualname__}.message() does not take the 'policy' argument"

@@ -312,6 +312,8 @@ class EmailBackend(BaseEmailBackend):
             raise failure
         else:
             error = exceptions.about(failure, email_message)
+            if ours:
+                error.located(transcript=connection.transcript)
             if not self.fail_silently:
                 raise error from error.__cause__
             self._silenced(error)
