@@ -125,8 +125,18 @@ def _with_settings(
         if given.get(name) is None:
             given[name] = ours.get(name)
         if given[name] is None and not (url and name in _IN_URL):
-            given[name] = getattr(settings, setting)
+            given[name] = _setting(setting)
     return {name: value for name, value in given.items() if value is not None}, own
+
+
+def _setting(name: str) -> Any:
+    """A setting, without the warning that Django 6.1 has for whoever reads it.
+
+    It warns where EMAIL_* is defined, too, and there the reader can do something about it.
+    """
+    if hasattr(settings, "MAILERS"):
+        return getattr(settings, name)  # With MAILERS this raises, and says why.
+    return getattr(settings._wrapped, name)
 
 
 def _check_contradictions(

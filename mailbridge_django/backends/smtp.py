@@ -164,6 +164,14 @@ class EmailBackend(BaseEmailBackend):
                 if connection is not None:
                     self._close_connection(connection)
 
+    def _close_quietly(self) -> None:
+        # RFC 5321 section 4.1.1.10: what was accepted stays so, whatever the answer to QUIT. To
+        # raise for it would have the mail sent twice.
+        try:
+            self.close()
+        except SMTPException as exc:
+            logger.warning("after sending: %s", exc)
+
     def _close_partial(self) -> None:
         partial, self._partial_connection = self._partial_connection, None
         if partial is not None:
@@ -244,7 +252,7 @@ class EmailBackend(BaseEmailBackend):
                 return self._send_each(email_messages)
             finally:
                 if opened:
-                    self.close()
+                    self._close_quietly()
 
     def _none_sent(self, messages: Iterable[EmailMessage], error: OSError) -> None:
         messages = list(messages)
@@ -331,7 +339,7 @@ class EmailBackend(BaseEmailBackend):
         self._silenced(error)
 
     def _silenced(self, error: Exception) -> None:
-        logger.warning("mail not sent, and fail_silently is set: %s", error)
+        logger.warning("not raised, since fail_silently is set: %s", error)
 
 
 def _attach(message: EmailMessage, report: DeliveryReport | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_a_url_takes_the_place_of_the_server() -> None:
     assert (backend.use_ssl, backend.use_tls) == (True, False)
     timeouts = conf.relay_of(backend).timeouts
     assert (timeouts.reply, timeouts.final_reply) == (5, 9)  # EMAIL_TIMEOUT for the rest
+
+
+@SETTINGS
+def test_reading_a_setting_of_old_is_no_reason_to_warn() -> None:
+    # Under -W error a warning of ours would stop the mail.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert EmailBackend().host == "settings.example"
+
+
+@pytest.mark.skipif(not MAILERS, reason="MAILERS came with Django 6.1")
+def test_settings_of_old_are_not_available_with_mailers() -> None:
+    with override_settings(MAILERS={}), pytest.raises(AttributeError, match="EMAIL_HOST"):
+        EmailBackend()
 
 
 @override_settings(MAILBRIDGE={"host": "ours.example", "port": 26, "tls": "starttls"})

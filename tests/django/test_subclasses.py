@@ -289,6 +289,14 @@ def test_errors_at_quit(fail_silently: bool, backend: Make) -> None:
     assert sender.connection is None
 
 
+def test_an_error_at_quit_does_not_make_sent_mail_unsent(backend: Make) -> None:
+    class Grumpy(EmailBackend):
+        connection_class = mock.Mock()
+
+    Grumpy.connection_class.return_value.quit.side_effect = smtplib.SMTPException("odd")
+    assert backend(Grumpy).send_messages([message()]) == 1
+
+
 def test_every_error_is_the_cores_too() -> None:
     for name in exceptions.__all__:
         ours, core = getattr(exceptions, name), getattr(mailbridge, name)
