@@ -31,7 +31,7 @@ VISIT_DJANGO = """
 import json, sys, django
 django.setup()
 from django.test import Client
-client = Client()
+client = Client(SERVER_NAME="localhost")
 page = client.post("/", json.loads(sys.argv[1]), follow=True)
 first = page.redirect_chain[0][0] if page.redirect_chain else None
 print(json.dumps([page.status_code, first, page.content.decode()]))
