@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import warnings
 from collections.abc import Iterable, KeysView, Mapping
@@ -94,8 +95,8 @@ class Message:
         if html is not None:
             self.html = html
         self.date = date
-        # The name of this machine as it is: getfqdn() may ask the name service, and wait for it.
-        self.msgId = make_msgid(domain=_host_name())
+        # getfqdn(), the default, may ask the name service and wait for it.
+        self.msgId = make_msgid(domain=_id_domain(self.sender))
         self.charset = charset
         self.extra_headers = None if extra_headers is None else dict(extra_headers)
         self.mail_options: list[str] = list(mail_options or ())
@@ -209,8 +210,11 @@ def _default(name: str) -> Any:
     return getattr(state, name, None)
 
 
-def _host_name() -> str:
-    name = socket.gethostname()
-    return (
-        name if name and name.isascii() and name.isprintable() and " " not in name else "localhost"
-    )
+def _id_domain(sender: str | None) -> str:
+    """The domain for message identifiers: the sender's, or else the name of this machine."""
+    try:
+        domain = headers.parse_mailbox(sender).address.ascii_domain
+    except ValueError:
+        domain = None  # named in the error when it is sent
+    domain = domain or socket.gethostname()
+    return domain if re.fullmatch(r"[A-Za-z0-9._-]+", domain) else "localhost"

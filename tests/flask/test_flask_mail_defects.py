@@ -150,4 +150,8 @@ def test_making_a_message_asks_no_name_service(app: Flask, monkeypatch: pytest.M
 
     monkeypatch.setattr(socket, "getfqdn", asked)
     monkeypatch.setattr(socket, "getaddrinfo", asked)
-    assert "@" in Message("Hi", ["a@example.com"]).msgId
+    assert Message("Hi", ["a@example.com"]).msgId.endswith("@example.org>")
+    for sender in ("a@bücher.example", "root", "no body", "a@[127.0.0.1]"):
+        domain = Message("Hi", ["a@example.com"], sender=sender).msgId.partition("@")[2]
+        assert domain.isascii()
+        assert len(domain) > 1
