@@ -59,9 +59,9 @@ def serving(relay_port: int) -> Iterator[tuple[str, str, Log]]:
     from .flask_site import create_app
 
     log = Log()
-    logging.getLogger("example_project").handlers = [log]
-    logging.getLogger("example_project").propagate = False
-    logging.getLogger("django.request").propagate = False
+    for name, handler in (("example_project", log), ("django", logging.NullHandler())):
+        logging.getLogger(name).handlers = [handler]
+        logging.getLogger(name).propagate = False
     with (
         _served(django_site, int(os.environ.get("DJANGO_PORT", "0"))) as django_url,
         _served(create_app(), int(os.environ.get("FLASK_PORT", "0"))) as flask_url,

@@ -226,7 +226,7 @@ def test_the_demo_serves_pages_until_it_is_ended(end: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "example_project.demo"],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "PORT"},
+        env={name: value for name, value in os.environ.items() if not name.endswith("_PORT")},
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
