@@ -261,3 +261,32 @@ def test_538_says_what_to_do(elsewhere: str, ca: mailbridge.testing.TestCA) -> N
             transport(smtpd, host=elsewhere, **LOGIN).send(ENVELOPE, CONTENT)
         options = {"tls": "starttls", "ca_file": ca.ca_file, **LOGIN}
         assert transport(smtpd, host=elsewhere, **options).send(ENVELOPE, CONTENT).accepted
+
+
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_unverified_tls_is_not_enough(
+    elsewhere: str, ca: mailbridge.testing.TestCA, mode: str
+) -> None:
+    """RFC 4954 section 14: no PLAIN where the certificate is not verified, unless asked for."""
+    context = ca.server_context(elsewhere)
+    options = {"host": elsewhere, "tls": mode, "tls_verify": False, **LOGIN}
+    with ScriptedServer(
+        users=USERS, mechanisms=["PLAIN"], tls_context=context, implicit_tls=mode == "implicit"
+    ) as smtpd:
+        with pytest.raises(mailbridge.NotSupported, match="verified"):
+            transport(smtpd, **options).send(ENVELOPE, CONTENT)
+        assert "AUTH" not in verbs(smtpd)
+        assert transport(smtpd, allow_insecure_auth=True, **options).send(ENVELOPE, CONTENT)
+
+
+def test_stripped_starttls_reveals_no_password(
+    elsewhere: str, ca: mailbridge.testing.TestCA
+) -> None:
+    """Opportunistic TLS, STARTTLS stripped on the way: no password in clear."""
+    context = ca.server_context(elsewhere)
+    with ScriptedServer(users=USERS, mechanisms=["PLAIN"], tls_context=context) as smtpd:
+        smtpd.without("STARTTLS")
+        with pytest.raises(mailbridge.NotSupported, match="verified"):
+            transport(smtpd, host=elsewhere, tls="opportunistic", **LOGIN).open()
+        assert verbs(smtpd)[:1] == ["EHLO"]
+        assert "AUTH" not in verbs(smtpd)

@@ -91,6 +91,20 @@ def test_two_batches_side_by_side(smtpd: ScriptedServer) -> None:
     assert verbs(smtpd).count("QUIT") == smtpd.connections
 
 
+def test_source_of_a_batch_that_fails(smtpd: ScriptedServer) -> None:
+    """An exception of the source's own comes through, and leaves nothing open."""
+
+    def mails() -> Iterator[tuple[Envelope, bytes]]:
+        yield ENVELOPE, CONTENT
+        raise ZeroDivisionError
+
+    reports = transport(smtpd).send_many(mails())
+    assert next(reports).accepted == (TO,)
+    with pytest.raises(ZeroDivisionError):
+        next(reports)
+    assert verbs(smtpd)[-1] == "QUIT"
+
+
 # -- signals
 
 
