@@ -1,0 +1,193 @@
+"""Message objects to envelopes and octets, and 8-bit content to 7-bit."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from email.header import Header
+from email.message import EmailMessage, Message
+from email.mime.text import MIMEText
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mailbridge import AddressError, InvalidInput
+from mailbridge.message import flattened, message_id, seven_bit
+
+
+def message(**fields: str) -> EmailMessage:
+    made = EmailMessage()
+    for name, value in {"From": "Me <a@x.org>", "To": "b@x.org", **fields}.items():
+        made[name.replace("_", "-")] = value
+    made.set_content("Hello\n")
+    return made
+
+
+def test_the_envelope_is_that_of_the_header() -> None:
+    flat = flattened(message(To='"B, b" <b@x.org>, b2@x.org', Cc="c@x.org", Bcc="d@x.org"))
+    assert flat.sender == "a@x.org"
+    assert sorted(flat.recipients) == ["b2@x.org", "b@x.org", "c@x.org", "d@x.org"]
+
+
+def test_the_sender_field_comes_first() -> None:
+    assert flattened(message(From="a@x.org, a2@x.org", Sender="s@x.org")).sender == "s@x.org"
+
+
+def test_bcc_is_not_sent_and_the_message_is_left_alone() -> None:
+    made = message(Bcc="d@x.org")
+    content = flattened(made).content()
+    assert b"d@x.org" not in content
+    assert made["Bcc"] == "d@x.org"
+    assert content.endswith(b"Hello\r\n")
+    assert b"\n" not in content.replace(b"\r\n", b"")
+
+
+def test_resent_fields_come_first() -> None:
+    made = message(
+        Resent_Date="Mon, 1 Jan 2024 00:00:00 +0000",
+        Resent_From="r@x.org",
+        Resent_To="t@x.org",
+        Resent_Bcc="hidden@x.org",
+    )
+    flat = flattened(made)
+    assert (flat.sender, set(flat.recipients)) == ("r@x.org", {"t@x.org", "hidden@x.org"})
+    assert b"hidden" not in flat.content()
+
+
+def test_two_sets_of_resent_fields() -> None:
+    made = Message()
+    made["Resent-Date"] = "Mon, 1 Jan 2024 00:00:00 +0000"
+    made["Resent-Date"] = "Tue, 2 Jan 2024 00:00:00 +0000"
+    with pytest.raises(InvalidInput, match="more than one 'Resent-'"):
+        flattened(made)
+
+
+@pytest.mark.parametrize("fields", [{"From": ""}, {"From": "undisclosed:;"}])
+def test_no_sender(fields: dict[str, str]) -> None:
+    with pytest.raises(AddressError, match="no sender"):
+        flattened(message(**fields))
+
+
+def test_what_is_given_wins() -> None:
+    flat = flattened(message(), "x@x.org", "y@x.org")
+    assert (flat.sender, flat.recipients) == ("x@x.org", ("y@x.org",))
+    assert flattened(message(), None, ["y@x.org", "z@x.org"]).recipients == ("y@x.org", "z@x.org")
+
+
+def test_old_messages_with_header_objects() -> None:
+    made = MIMEText("Hällo\n", _charset="utf-8")
+    made["From"] = Header("a@x.org")
+    made["To"] = Header("Jörg <b@x.org>", "utf-8")
+    flat = flattened(made)
+    assert (flat.sender, flat.recipients) == ("a@x.org", ("b@x.org",))
+    assert flat.content().isascii()
+
+
+@pytest.mark.parametrize(
+    ("sender", "recipients", "needed"),
+    [
+        ("a@x.org", ["b@x.org"], False),
+        ("a@bücher.de", ["b@bücher.de"], False),
+        ("ä@x.org", ["b@x.org"], True),
+        ("a@x.org", ["b@x.org", "ß@x.org"], True),
+        ("a@x.org", ["Jörg <j@x.org>"], False),
+        ("", ["b@x.org"], False),
+        ("<>", ["b@x.org"], False),
+    ],
+)
+def test_whether_smtputf8_is_needed(sender: str, recipients: list[str], needed: bool) -> None:
+    assert flattened(message(), sender, recipients).needs_smtputf8 is needed
+
+
+@pytest.mark.parametrize("policy", [email.policy.default, email.policy.compat32])
+def test_header_fields_in_utf8(policy: email.policy.Policy) -> None:
+    made = email.message_from_bytes("Subject: Grüße\n\nHi\n".encode(), policy=policy)
+    made["From"] = "a@x.org"
+    made["To"] = "b@x.org"
+    flat = flattened(made)
+    if policy is email.policy.default:
+        assert "Grüße".encode() in flat.content(utf8=True)
+        assert flat.content().isascii()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1"])
+def test_eight_bit_text_becomes_seven_bit(charset: str) -> None:
+    made = EmailMessage(policy=email.policy.SMTP)
+    made["Subject"] = "x"
+    made.set_content("Grüße\n", charset=charset, cte="8bit")
+    content = made.as_bytes()
+    assert not content.isascii()
+    encoded = seven_bit(content)
+    assert encoded.isascii()
+    parsed = email.message_from_bytes(encoded, policy=email.policy.default)
+    assert parsed.get_content().splitlines() == ["Grüße"]
+    assert b"\n" not in encoded.replace(b"\r\n", b"")
+
+
+def test_seven_bit_content_is_left_alone() -> None:
+    content = b"Subject: x\r\nX:  odd \r\n\r\nHi\r\n"
+    assert seven_bit(content) is content
+
+
+def test_a_signature_is_not_broken() -> None:
+    content = (
+        b'Content-Type: multipart/signed; boundary="b"\r\nMIME-Version: 1.0\r\n\r\n--b\r\n'
+        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
+        b"\xc3\xa9\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nx\r\n--b--\r\n"
+    )
+    with pytest.raises(InvalidInput, match="signed"):
+        seven_bit(content)
+
+
+chunks = st.sampled_from(
+    [
+        *[b"Subject: ", b"Content-Type: ", b"text/plain; charset=", b"utf-8", b"nonesuch", b"\r\n"],
+        *[
+            b"Content-Transfer-Encoding: ",
+            b"8bit",
+            b"base64",
+            b"multipart/mixed; boundary=b",
+            b"\xff",
+        ],
+        *[
+            b"--b",
+            b"multipart/mixed; boundary=b",
+            b"message/rfc822",
+            b"\r\n\r\n",
+            b"\xc3\xa9",
+            b"text/html",
+            b"--b--",
+            b"x",
+        ],
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.lists(chunks, max_size=14).map(b"".join), st.binary(max_size=40)))
+@example(b"Subject: \xff\r\n\r\n\xff")
+@example(b"Content-Type: text/plain; charset=nonesuch\r\n\r\n\xc3\xa9")
+@example(b"Content-Type: message/rfc822\r\n\r\n\xff")
+def test_any_content_becomes_seven_bit_or_invalid_input(content: bytes) -> None:
+    try:
+        encoded = seven_bit(content)
+    except InvalidInput:
+        assert not content.isascii()
+    else:
+        assert encoded.isascii()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"Message-ID: <a@b>\r\n\r\nx", "<a@b>"),
+        (b"From: x\r\nmessage-id:\r\n <a@b>\r\n\r\n", "<a@b>"),
+        (b"From: x\r\n\r\nMessage-ID: <a@b>\r\n", None),
+        (b"X-Message-ID: <a@b>\r\n\r\n", None),
+        (b"Message-ID: none\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_message_ids(content: bytes, expected: str | None) -> None:
+    assert message_id(content) == expected
