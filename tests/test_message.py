@@ -104,9 +104,14 @@ def test_header_fields_in_utf8() -> None:
     flat = flattened(message(Subject="Grüße"))
     assert "Grüße".encode() in flat.content(utf8=True)
     assert flat.content().isascii()
+
+
+def test_old_messages_in_utf8() -> None:
     old = MIMEText("x")
     old["Subject"] = Header("Grüße", "utf-8")
-    assert flattened(old, "a@x.org", "b@x.org").content(utf8=True)
+    content = flattened(old, "a@x.org", "b@x.org").content(utf8=True)
+    parsed = email.message_from_bytes(content, policy=email.policy.default)
+    assert parsed["Subject"] == "Grüße"
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1"])
@@ -139,8 +144,8 @@ def test_a_signature_is_not_broken() -> None:
 
 
 FRAGMENTS = (
-    b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|"
-    b"Content-Transfer-Encoding: |multipart/mixed; boundary=b|message/rfc822|\xc3\xa9|text/html|\r\n"
+    b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|\r\n|"
+    b"Content-Transfer-Encoding: |multipart/mixed; boundary=b|message/rfc822|\xc3\xa9|text/html"
 )
 chunks = st.sampled_from([*FRAGMENTS.split(b"|"), b"\r\n\r\n"])
 
