@@ -144,8 +144,9 @@ def test_a_signature_is_not_broken() -> None:
 
 
 FRAGMENTS = (
-    b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|\r\n|"
+    b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|"
     b"Content-Transfer-Encoding: |multipart/mixed; boundary=b|message/rfc822|\xc3\xa9|text/html"
+    b"|\r\n"
 )
 chunks = st.sampled_from([*FRAGMENTS.split(b"|"), b"\r\n\r\n"])
 
