@@ -17,6 +17,7 @@ from ..errors import InvalidInput
 from ..host import check_helo_name
 from ..options import Hidden
 from ..report import Phase
+from .content import PIECE, pieces
 
 CRLF = b"\r\n"
 
@@ -82,6 +83,8 @@ class Command:
     phase: ClassVar[Phase | None] = None
     need: ClassVar[Need] = Need.REPLY
 
+    silent: ClassVar[bool] = False
+
     def __init__(self, *words: str | bytes) -> None:
         self.wire = command_line(*words)
 
@@ -99,6 +102,7 @@ class Greeting(Command):
     __slots__ = ()
     phase = Phase.GREETING
     need = Need.GREETING
+    silent = True
 
     def __init__(self) -> None:
         self.wire = b""
@@ -192,7 +196,7 @@ class Content(Command):
     `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
     """
 
-    __slots__ = ("pieces", "replies", "size")
+    __slots__ = ("last", "pieces", "replies", "size")
     phase = Phase.CONTENT
     need = Need.FINAL_REPLY
 
@@ -201,9 +205,25 @@ class Content(Command):
         self.pieces = pieces
         self.size = size
         self.replies = replies
+        self.last = True
 
     def shown_lines(self) -> list[str]:
         return ["(content)" if self.size is None else f"({self.size} octets of content)"]
+
+
+class Bdat(Content):
+    """BDAT (RFC 3030): a chunk of the content as it is, the last one with its final replies."""
+
+    __slots__ = ()
+
+    def __init__(self, chunk: bytes, *, last: bool, replies: int = 1) -> None:
+        header = command_line(f"BDAT {len(chunk)}" + (" LAST" if last else ""))
+        super().__init__((header + chunk[:PIECE], *pieces(chunk[PIECE:])), len(chunk))
+        self.last = last
+        self.replies = replies if last else 1
+
+    def shown_lines(self) -> list[str]:
+        return [f"BDAT {self.size}{' LAST' if self.last else ''} (content)"]
 
 
 class Rset(Command):

@@ -17,6 +17,7 @@ from ..report import Phase
 from .command import (
     Auth,
     AuthResponse,
+    Bdat,
     Command,
     Content,
     Ehlo,
@@ -28,6 +29,7 @@ from .command import (
     Rset,
     Unprompted,
 )
+from .content import PIECE
 from .extension import Extensions
 from .reply import Reply, ReplyParser
 from .transcript import Transcript
@@ -40,13 +42,13 @@ Dialogue: TypeAlias = Generator[Need, None, T]
 
 
 class _Unanswered:
-    """A command on its way: `end` is the position of its last octet in all that was ever queued."""
+    """A command on its way. `end` is the place of its last octet in the stream, once known."""
 
     __slots__ = ("ahead", "command", "end", "pieces")
 
-    def __init__(self, command: Command, end: int | None) -> None:
+    def __init__(self, command: Command) -> None:
         self.command = command
-        self.end = end
+        self.end: int | None = None
         self.pieces: Iterator[bytes] = iter(())
         self.ahead: bytes | None = b""
 
@@ -72,7 +74,8 @@ class Session:
         self._parser = ReplyParser()
         self._unanswered: deque[_Unanswered] = deque()
         self._output: deque[bytes | _Unanswered] = deque()
-        self._queued = self._sending = self._sent = 0
+        # Octets taken out to be written, handed to the kernel in the call under way, and written.
+        self._taken = self._sending = self._sent = 0
         self.eof = False
         self._secrets: tuple[Hidden, ...] = ()
         self._peeked: Reply | None = None
@@ -97,48 +100,47 @@ class Session:
         if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
-            self._queued += len(command.wire)
-            unanswered = _Unanswered(command, self._queued)
+            unanswered = _Unanswered(command)
             if isinstance(command, Content):
-                unanswered.end = None
                 unanswered.pieces = iter(command.pieces)
                 unanswered.next_piece()
-                self._output.append(unanswered)
                 # RFC 2033 section 4.2: LMTP answers once for each recipient.
                 self._unanswered.extend([unanswered] * command.replies)
             else:
-                if command.wire:
-                    self._output.append(command.wire)
                 self._unanswered.append(unanswered)
+            if command.silent:
+                unanswered.end = self._taken
+            else:
+                self._output.append(unanswered)
             self.transcript.note(command)
 
     def send_raw(self, data: bytes) -> None:
         """Queue octets that are no command and that nothing answers by themselves."""
-        self._queued += len(data)
         self._output.append(data)
 
     def data_to_send(self) -> list[bytes]:
-        """The next octets to write; empty if there are none. Content comes piece by piece."""
+        """The next octets to write; empty if there are none. Content comes piece by piece.
+
+        What follows a content is in the same list as its end, for one write.
+        """
         chunks: list[bytes] = []
-        while self._output:
+        size = 0
+        while self._output and size < PIECE:
             head = self._output.popleft()
-            if isinstance(head, bytes):
-                chunks.append(head)
-                continue
-            if chunks:
-                self._output.appendleft(head)
-            else:
-                chunks.append(self._next_piece(head))
-            break
+            chunk = head if isinstance(head, bytes) else self._next_piece(head)
+            if chunk:
+                chunks.append(chunk)
+                size += len(chunk)
         return chunks
 
-    def _next_piece(self, content: _Unanswered) -> bytes:
-        piece = content.next_piece()
-        self._queued += len(piece)
-        if content.ahead is None:
-            content.end = self._queued
+    def _next_piece(self, item: _Unanswered) -> bytes:
+        """The wire form of a command, or a piece of a content, and its place in the stream."""
+        piece = item.next_piece() if isinstance(item.command, Content) else item.command.wire
+        self._taken += len(piece)
+        if isinstance(item.command, Content) and item.ahead is not None:
+            self._output.appendleft(item)
         else:
-            self._output.appendleft(content)
+            item.end = self._taken
         return piece
 
     def sending(self, octets: int) -> None:
@@ -154,7 +156,8 @@ class Session:
     def handed_over(self) -> bool:
         """True if the last octet of a content that is not answered yet may have left."""
         return any(
-            isinstance(item.command, Content) and self._has_left(item) for item in self._unanswered
+            isinstance(item.command, Content) and item.command.last and self._has_left(item)
+            for item in self._unanswered
         )
 
     def _has_left(self, item: _Unanswered) -> bool:
@@ -181,7 +184,23 @@ class Session:
     @property
     def writing_content(self) -> bool:
         """True if the next octets to write are content, which a server may cut short."""
-        return bool(self._output) and isinstance(self._output[0], _Unanswered)
+        head = self._output[0] if self._output else None
+        return isinstance(head, _Unanswered) and isinstance(head.command, Content)
+
+    @property
+    def oldest_unanswered(self) -> Command | None:
+        """The command whose reply comes next; None if every one is answered."""
+        return self._unanswered[0].command if self._unanswered else None
+
+    @property
+    def pipelining(self) -> bool:
+        """True if commands may be sent in groups (RFC 2920)."""
+        return "pipelining" in self.extensions
+
+    @property
+    def chunking(self) -> bool:
+        """True if content may be sent by BDAT (RFC 3030)."""
+        return "chunking" in self.extensions
 
     @property
     def idle(self) -> bool:
@@ -218,7 +237,7 @@ class Session:
                 self.transcript.note(reply)
             self.abandon("the server spoke unasked")
             if reply is not None and reply.code == 421:
-                raise _closed_by(reply)
+                raise closed_by(reply)
             text = "part of a reply" if reply is None else str(reply)
             raise ProtocolViolation(f"the server sent more than was asked for: {text}")
         if self.eof or self.unusable_because is not None:
@@ -226,7 +245,7 @@ class Session:
 
     def _ended(self) -> Disconnected:
         if self._last is not None and self._last.code == 421:
-            return _closed_by(self._last)
+            return closed_by(self._last)
         if self.unusable_because is None:
             self.abandon("the server closed the connection")
             return Disconnected("Connection unexpectedly closed")
@@ -241,7 +260,7 @@ class Session:
         if not self._unanswered:
             if self.unusable_because is not None:
                 raise self._ended()
-            self._unanswered.append(_Unanswered(Unprompted(), self._queued))
+            self.send(Unprompted())
         while True:
             waiting = self._unanswered[0]
             self.phase = waiting.command.phase or self.phase
@@ -315,6 +334,9 @@ class Session:
             self.smtputf8 = command.smtputf8 and reply.positive
         elif isinstance(command, Rcpt):
             self.recipients_accepted += reply.positive
+        elif isinstance(command, Bdat) and not (reply.positive and command.last):
+            # RFC 3030 section 2: after a refused chunk only RSET is sure.
+            self.in_transaction = True
         elif isinstance(command, Content):
             self.mail_accepted += reply.positive
             if not (self._unanswered and self._unanswered[0].command is command):
@@ -350,7 +372,8 @@ class Session:
         return self._last is not None and self._last.code == 334
 
 
-def _closed_by(reply: Reply) -> Disconnected:
+def closed_by(reply: Reply) -> Disconnected:
+    """The error for a session that the server ended by 421."""
     error = Disconnected(f"the server closed the connection: {reply}")
     error.reply = reply
     return error
