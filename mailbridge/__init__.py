@@ -25,6 +25,7 @@ from .errors import (
     NonASCIIAddress,
     NotSupported,
     OptionError,
+    PoolTimeout,
     PortError,
     ProtocolViolation,
     RecipientsRefused,
@@ -44,10 +45,11 @@ from .errors import (
     SomeRecipientsRefused,
     TLSError,
 )
-from .options import TLS, Relay, Secret, Timeouts
+from .options import TLS, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
 from .protocol.reply import EnhancedStatus, Reply
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
 from .sendmail import quoteaddr, quotedata
+from .sync.pool import close_pools
 from .sync.smtp import LMTP, SMTP, SMTP_SSL
 from .sync.transport import Transport
 
@@ -60,12 +62,15 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "quotedata",
     # mails in, reports out
     "Transport",
+    "close_pools",
     # values
     "Address",
     "Envelope",
     "Relay",
     "TLS",
     "Timeouts",
+    "PoolOptions",
+    "RetryPolicy",
     "Secret",
     # results
     "DeliveryReport",
@@ -95,6 +100,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "NonASCIIAddress",
     "NotSupported",
     "OptionError",
+    "PoolTimeout",
     "PortError",
     "ProtocolViolation",
     "RecipientsRefused",

@@ -30,6 +30,14 @@ def seconds(name: str, value: object) -> float | None:
     return seconds
 
 
+def count(name: str, value: object) -> int:
+    """A whole number above 0."""
+    number = int(value) if isinstance(value, str) and value.isdigit() else value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise OptionError(f"{name} {value!r} is no whole number above 0")
+    return number
+
+
 def choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
     """A member of the enumeration `kind`, from its value in any case."""
     try:

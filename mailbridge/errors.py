@@ -16,6 +16,7 @@
                 HostNotFound            also socket.gaierror
                 ConnectRefused          also ConnectionRefusedError
                 ConnectTimeout          also TimeoutError
+                    PoolTimeout         no connection of the pool's became free
             TLSError                    also ssl.SSLError
                 CertificateError        also ssl.SSLCertVerificationError
             Disconnected                alias SMTPServerDisconnected
@@ -170,6 +171,10 @@ class ConnectRefused(ConnectError, ConnectionRefusedError):
 
 class ConnectTimeout(ConnectError, TimeoutError):
     """No connection within the connect time-out."""
+
+
+class PoolTimeout(ConnectTimeout):
+    """All connections that the pool may have are in use, and none became free in time."""
 
 
 class TLSError(MailError, ssl.SSLError):

@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from .convert import boolean, choice, path, readable, seconds, source_address, text, words
+from .convert import boolean, choice, count, path, readable, seconds, source_address, text, words
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 
@@ -90,6 +90,56 @@ class Timeouts:
         return cls(seconds, seconds, seconds)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """How connections are kept. Times are in seconds.
+
+    `max_connections` to the relay at a time, for the whole process; `wait_timeout` for one to
+    become free. A connection is closed after `max_messages`, at `max_age`, or `idle_timeout`
+    after its last mail. `max_per_second` bounds the mails sent. After `breaker_failures` failed
+    connections in a row none is tried for `breaker_pause`.
+    """
+
+    max_connections: int = 10
+    max_messages: int | None = 100
+    max_age: float = 600.0
+    # Servers hang up on idle clients after 5 minutes (RFC 5321 section 4.5.3.2.7) or sooner.
+    idle_timeout: float = 60.0
+    wait_timeout: float = 60.0
+    max_per_second: float | None = None
+    breaker_failures: int = 5
+    breaker_pause: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("max_connections", "breaker_failures"):
+            object.__setattr__(self, name, count(name, getattr(self, name)))
+        if self.max_messages is not None:
+            object.__setattr__(self, "max_messages", count("max_messages", self.max_messages))
+        for name in ("max_age", "idle_timeout", "wait_timeout", "breaker_pause"):
+            object.__setattr__(self, name, seconds(name, getattr(self, name)) or float("inf"))
+        rate = seconds("max_per_second", self.max_per_second)
+        object.__setattr__(self, "max_per_second", rate)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often, and how long, to try again where nothing was handed over. Times in seconds.
+
+    `tries` in all; the pause before the next is drawn from 0 to `delay`, twice that each time,
+    up to `max_delay`; `deadline` bounds the whole. One try, the default, never waits.
+    """
+
+    tries: int = 1
+    delay: float = 1.0
+    max_delay: float = 60.0
+    deadline: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tries", count("tries", self.tries))
+        for name in ("delay", "max_delay", "deadline"):
+            object.__setattr__(self, name, seconds(name, getattr(self, name)))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Relay:
     """A server to submit mail to, and everything that decides how we talk to it. Immutable.
@@ -117,6 +167,7 @@ class Relay:
     allow_insecure_auth: bool = False
     ignore_extensions: frozenset[str] = frozenset()
     lmtp: bool = False
+    pool: PoolOptions = field(default_factory=PoolOptions)
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -206,7 +257,7 @@ class Relay:
         url = given.pop("url", None)
         if url is not None:
             given = {**_url_options(url), **given}
-        values = _timeouts(given)
+        values = _pool(_timeouts(given))
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
         return cls(**values)
@@ -259,8 +310,17 @@ _TIMEOUT_OPTIONS = {
     "reply_timeout": "reply",
     "final_reply_timeout": "final_reply",
 }
+_POOL_OPTIONS = {
+    name: name
+    for name in ("max_connections", "max_messages", "max_age", "idle_timeout", "max_per_second")
+} | {"pool_timeout": "wait_timeout"}
 #: Every option that `Relay.from_options` takes.
-OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {"url", "timeout", *_TIMEOUT_OPTIONS}
+OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
+    "url",
+    "timeout",
+    *_TIMEOUT_OPTIONS,
+    *_POOL_OPTIONS,
+}
 
 
 def _unknown(name: str) -> str:
@@ -306,6 +366,12 @@ def _url_options(url: object) -> dict[str, Any]:
     if parts.scheme == "lmtp":
         options["lmtp"] = True
     return options
+
+
+def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(given)
+    changes = {field: values.pop(name) for name, field in _POOL_OPTIONS.items() if name in values}
+    return {**values, "pool": replace(values.get("pool", PoolOptions()), **changes)}
 
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -170,6 +170,13 @@ class DeliveryReport:
 
     def __iter__(self) -> Iterator[RecipientResult]:
         return iter(self.recipients.values())
+
+    def followed_by(self, later: DeliveryReport) -> DeliveryReport:
+        """This report, brought up to date by one on another try for some of its recipients."""
+        results = {**self.recipients, **later.recipients}
+        return replace(
+            later, recipients=results, attempts=self.attempts + later.attempts, sender=self.sender
+        )
 
     def raise_for_refused(self) -> None:
         """Raise what stands in the way of "everybody got it"; return None if nothing does.

@@ -53,6 +53,7 @@ def plan(
         parameters,
         [option for option in rcpt_options if extensions.allows(option)],
         smtputf8="SMTPUTF8" in names,
+        max_recipients=extensions.rcpt_max,
     )
     if extensions.size_limit is not None and len(content) > extensions.size_limit:
         text = (

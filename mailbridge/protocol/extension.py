@@ -70,6 +70,24 @@ class Extensions(dict[str, str]):
         declared = self.get("size", "")
         return (int(declared) or None) if _SIZE.fullmatch(declared) else None
 
+    def _limit(self, name: str) -> int | None:
+        # RFC 9422 section 3: LIMITS name=value ...; what is malformed is ignored.
+        for item in self.get("limits", "").split():
+            key, _, value = item.partition("=")
+            if key.upper() == name and _SIZE.fullmatch(value) and int(value) > 0:
+                return int(value)
+        return None
+
+    @property
+    def mail_max(self) -> int | None:
+        """The transactions that the server allows in a session (RFC 9422 section 4.1)."""
+        return self._limit("MAILMAX")
+
+    @property
+    def rcpt_max(self) -> int | None:
+        """The recipients that the server allows in a transaction (RFC 9422 section 4.2)."""
+        return self._limit("RCPTMAX")
+
     @property
     def mechanisms(self) -> tuple[str, ...]:
         """SASL mechanisms in upper case, in the server's order, each once."""

@@ -217,9 +217,14 @@ class Session:
         return self._peeked is not None
 
     @property
+    def alive(self) -> bool:
+        """True if the session goes on: what is unanswered will be answered."""
+        return self.unusable_because is None and not self.eof
+
+    @property
     def usable(self) -> bool:
         """True if another command may be sent on this connection."""
-        return self.unusable_because is None and not self.eof and self.idle
+        return self.alive and self.idle
 
     def abandon(self, why: str) -> None:
         """End the session: its state is not known any more."""

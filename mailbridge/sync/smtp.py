@@ -14,7 +14,7 @@ from typing import cast
 from ..errors import AuthenticationFailed, MailError, NotSupported
 from ..message import flattened
 from ..options import Secret
-from ..protocol import command, dialogue, transaction
+from ..protocol import command, delivery, dialogue
 from ..protocol.content import canonical
 from ..protocol.sasl import Credentials, cram_md5_response
 from ..sendmail import Submission
@@ -57,7 +57,7 @@ class SMTP(Client):
         Returns the reply to the content, the first bad one for LMTP. Raises SMTPDataError if
         the server will not hear it, DeliveryInDoubt if it heard all and its reply never came.
         """
-        return answer(self._run(transaction.data(self._session, canonical(msg))))
+        return answer(self._run(delivery.data(self._session, canonical(msg))))
 
     def sendmail(
         self,
@@ -80,7 +80,7 @@ class SMTP(Client):
         submission = Submission(from_addr, to_addrs, msg, mail_options, rcpt_options)
         self.ehlo_or_helo_if_needed()
         mail = submission.transaction(self._session)
-        report = self._run(transaction.deliver(self._session, mail))
+        report = self._run(delivery.deliver(self._session, mail))
         try:
             return submission.outcome(report)
         except MailError as error:

@@ -1,48 +1,55 @@
-"""Transport: mails in, reports out."""
+"""Transport: mails in, reports out. Leases connections, and tries again as policy says."""
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
-from ..envelope import Address, Envelope
-from ..errors import Disconnected, InvalidInput, MailError, NotSupported, SenderRefused
-from ..message import message_id, seven_bit
-from ..options import Relay
-from ..protocol import dialogue, transaction
-from ..protocol.command import check_parameters
-from ..protocol.content import canonical
-from ..protocol.session import Session
-from ..protocol.transaction import MailTransaction
-from ..report import DeliveryReport, OnRefused, RecipientResult, State
-from ..sendmail import plan
-from .driver import Connection
-from .opening import open_connection
-
-logger = logging.getLogger("mailbridge")
-
-Content = bytes | bytearray | memoryview | str
+from .. import policy
+from ..envelope import Envelope
+from ..errors import InvalidInput, MailError
+from ..options import Relay, RetryPolicy
+from ..outgoing import Content, Outgoing, describe, not_attempted, warn_of_refused
+from ..protocol import delivery
+from ..report import DeliveryReport, OnRefused
+from .batch import Batch
+from .pool import Lease, Pool, pool_for
 
 
 class Transport:
-    """Sends mail through a relay. Safe to share between threads, which take turns.
+    """Sends mail through a relay, or the next of several. Safe to share between threads.
 
-    `relay` is a Relay or a URL. By default each call of `send` or `send_many` has a connection
-    of its own; between `open()` and `close()`, or inside ``with``, one connection is kept, and
-    replaced without a word if the server has closed it in the meantime.
+    `relay` is a Relay, a URL, or a list of them for failover (`round_robin` starts with another
+    each time). Connections come from the process's pool and go back to it; between `open()` and
+    `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
+    again where nothing was handed over; `on_refused` what to do about refused recipients.
     """
 
     def __init__(
-        self, relay: Relay | str, *, on_refused: OnRefused | str = OnRefused.RAISE
+        self,
+        relay: Relay | str | Sequence[Relay | str],
+        *,
+        on_refused: OnRefused | str = OnRefused.RAISE,
+        retry: RetryPolicy | None = None,
+        round_robin: bool = False,
     ) -> None:
-        self.relay = Relay.from_url(relay) if isinstance(relay, str) else relay
+        given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
+        self.relays = tuple(Relay.from_url(r) if isinstance(r, str) else r for r in given)
+        if not self.relays:
+            raise InvalidInput("no relay: give at least one Relay or URL")
         self.on_refused = OnRefused.parse(on_refused)
+        self.retry = retry or RetryPolicy()
+        self.round_robin = round_robin
+        self._turn = 0
         self._lock = threading.RLock()
-        self._connection: Connection | None = None
-        self._keep = False
-        self._batches = 0
+        self._kept: Lease | None = None
+
+    @property
+    def relay(self) -> Relay:
+        """The first relay."""
+        return self.relays[0]
 
     def __enter__(self) -> Self:
         self.open()
@@ -52,34 +59,27 @@ class Transport:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Transport({self.relay!r}, on_refused={str(self.on_refused)!r})"
+        relays = ", ".join(map(repr, self.relays))
+        return f"Transport({relays}, on_refused={str(self.on_refused)!r})"
 
     def open(self) -> bool:
-        """Connect now and keep the connection. True if that was done, False if it was open.
+        """Lease a connection now and keep it. True if that was done, False if it was open.
 
         Raises ConnectError, TLSError, AuthenticationFailed or another MailError.
         """
         with self._lock:
-            self._keep = True
-            if self._connection is not None:
-                if self._connection.alive():
-                    return False
-                self._connection.close()
-                self._connection = None
-            try:
-                self._connection = open_connection(self.relay)
-            except BaseException:
-                self._keep = False
-                raise
+            if self._kept is not None and self._kept.connection.alive():
+                return False
+            self.close()
+            self._kept = pool_for(self.relay).acquire()
             return True
 
     def close(self) -> None:
-        """Say QUIT and close, if a connection is open. Never raises: the mail is gone already."""
+        """Give the kept connection back to the pool, if there is one. Never raises."""
         with self._lock:
-            connection, self._connection = self._connection, None
-            self._keep = False
-            if connection is not None:
-                _quit(connection)
+            kept, self._kept = self._kept, None
+            if kept is not None:
+                pool_for(self.relay).release(kept)
 
     def send(
         self,
@@ -96,18 +96,18 @@ class Transport:
         SomeRecipientsRefused), SenderRefused, MessageRefused, DeliveryInDoubt, ConnectError,
         TLSError, AuthenticationFailed, Disconnected: each with its `report`.
         """
-        policy = self.on_refused if on_refused is None else OnRefused.parse(on_refused)
+        on_refused = self._policy(on_refused)
         report = self.attempt(
             envelope,
             content,
             mail_options=mail_options,
             rcpt_options=rcpt_options,
-            on_refused=policy,
+            on_refused=on_refused,
         )
-        failure = report.failure(policy)
+        failure = report.failure(on_refused)
         if failure is not None:
             raise failure
-        _warn_of_refused(report, policy)
+        warn_of_refused(report, on_refused)
         return report
 
     def send_many(
@@ -115,30 +115,15 @@ class Transport:
         mails: Iterable[tuple[Envelope, Content]],
         *,
         on_refused: OnRefused | str | None = None,
+        concurrency: int = 1,
     ) -> Iterator[DeliveryReport]:
         """Send mails as they come, and yield a report for each, in their order.
 
         Nothing is raised for a mail that fails: its report says so, and `report.failure()` is
-        the error. All go over one connection, and a new one when that is lost.
+        the error. One connection carries them all, pipelined where the server allows; with
+        `concurrency` that many connections do, each in a thread of its own.
         """
-        policy = self.on_refused if on_refused is None else OnRefused.parse(on_refused)
-        with self._lock:
-            self._batches += 1
-        try:
-            # Between two mails the lock is free: whoever consumes us may take his time.
-            for envelope, content in mails:
-                try:
-                    report = self.attempt(envelope, content, on_refused=policy)
-                except InvalidInput as error:
-                    report = _not_attempted(envelope, error)
-                if report.failure(policy) is None:
-                    _warn_of_refused(report, policy)
-                yield report
-        finally:
-            with self._lock:
-                self._batches -= 1
-                if not (self._keep or self._batches):
-                    self.close()
+        return Batch(self, mails, self._policy(on_refused), concurrency).reports()
 
     def attempt(
         self,
@@ -150,118 +135,116 @@ class Transport:
         on_refused: OnRefused = OnRefused.RAISE,
     ) -> DeliveryReport:
         """Like `send`, but every failure is in the report. Raises for invalid input only."""
-        data = canonical(content)
-        # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
-        mail_options = check_parameters(mail_options, smtputf8=True)
-        rcpt_options = check_parameters(rcpt_options, smtputf8=True)
-        with self._lock:
-            reused = self._connection is not None
-            report = self._try(envelope, data, mail_options, rcpt_options, on_refused)
-            if reused and _nothing_handed_over(report):
-                # The server had closed the idle connection: a fresh one, once.
-                report = self._try(envelope, data, mail_options, rcpt_options, on_refused)
-                report.attempts = 2
-        return report
+        outgoing = Outgoing(envelope, content, mail_options, rcpt_options, on_refused)
+        return self.submit(outgoing)
 
-    def _try(
-        self,
-        envelope: Envelope,
-        content: bytes,
-        mail_options: tuple[str, ...],
-        rcpt_options: tuple[str, ...],
-        on_refused: OnRefused,
+    def _policy(self, on_refused: OnRefused | str | None) -> OnRefused:
+        return self.on_refused if on_refused is None else OnRefused.parse(on_refused)
+
+    # Trying, and trying again.
+
+    def submit(self, outgoing: Outgoing) -> DeliveryReport:
+        """Try a mail at the relays in turn, and again, as far as `retry` allows."""
+        relays = self._order()
+        return self.go_on(outgoing, self._try(relays[0], outgoing), relays)
+
+    def may_go_on(self, report: DeliveryReport) -> bool:
+        """True if there is somebody left to try again for, and a policy that allows it."""
+        asked_for = self.retry.tries > 1 or len(self.relays) > 1
+        return asked_for and not report.in_doubt and bool(policy.remaining(report))
+
+    def go_on(
+        self, outgoing: Outgoing, report: DeliveryReport, relays: tuple[Relay, ...] = ()
     ) -> DeliveryReport:
-        try:
-            if self._connection is None:
-                self._connection = open_connection(self.relay)
-            connection = self._connection
-            mail = _fitted(connection.session, envelope, content, mail_options, rcpt_options)
-            mail.all_or_nothing = on_refused is OnRefused.ABORT
-            report = connection.run(transaction.deliver(connection.session, mail))
-        except MailError as error:
-            report = _not_attempted(envelope, error)
-        except BaseException:
-            self._release()
-            raise
-        self._describe(report, content)
-        self._release()
+        """What comes of `report` when those that are left are tried again, as policy says."""
+        relays = relays or self.relays
+        started = time.monotonic()
+        place, attempt = 0, 1
+        while True:
+            decision = policy.after(
+                report,
+                self.retry,
+                attempt=attempt,
+                elapsed=time.monotonic() - started,
+                relays_left=len(relays) - 1 - place,
+            )
+            match decision:
+                case policy.Stop():
+                    return report
+                case policy.Failover():
+                    place += 1
+                case policy.Retry(delay):
+                    time.sleep(delay)
+                    place, attempt = 0, attempt + 1
+            rest = outgoing.only(policy.remaining(report))
+            report = report.followed_by(self._try(relays[place], rest))
+
+    def _order(self) -> tuple[Relay, ...]:
+        if not self.round_robin:
+            return self.relays
+        with self._lock:
+            first, self._turn = self._turn, (self._turn + 1) % len(self.relays)
+        return self.relays[first:] + self.relays[:first]
+
+    def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
+        """One try at one relay; two if a kept connection turns out to be dead."""
+        with self._lock:
+            if self._kept is not None and relay == self.relay:
+                return self._try_kept(pool_for(relay), outgoing)
+        pool = pool_for(relay)
+        report, stale = self._lease_and_deliver(pool, outgoing, fresh=False)
+        if stale:
+            report, _ = self._lease_and_deliver(pool, outgoing, fresh=True)
+            report.attempts += 1
         return report
 
-    def _describe(self, report: DeliveryReport, content: bytes) -> None:
-        """Add to a report, and to its error, what only we know."""
-        report.relay = self.relay.address
-        report.message_id = message_id(content)
-        if isinstance(report.error, MailError):
-            report.error.report = report
-            report.error.located(host=self.relay.address)
-            if self._connection is not None:
-                report.error.located(transcript=self._connection.session.transcript.lines())
-
-    def _release(self) -> None:
-        """Let go of the connection, unless it is to be kept and fit for it."""
-        connection = self._connection
-        kept = self._keep or self._batches
-        if connection is not None and not (kept and connection.session.usable):
-            self._connection = None
-            _quit(connection)
-
-
-def _fitted(
-    session: Session,
-    envelope: Envelope,
-    content: bytes,
-    mail_options: tuple[str, ...],
-    rcpt_options: tuple[str, ...],
-) -> MailTransaction:
-    """The transaction for what this server offers: SMTPUTF8 where needed, 7bit where it must."""
-    utf8 = session.extensions.offers("SMTPUTF8")
-    unreachable: list[Address] = []
-    if envelope.needs_smtputf8:
-        if utf8 and "SMTPUTF8" not in mail_options:
-            mail_options = (*mail_options, "SMTPUTF8")
-        elif not utf8 and envelope.reverse_path and envelope.reverse_path.needs_smtputf8:
-            raise NotSupported(
-                f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
-            )
-        elif not utf8:
-            unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
-    if not session.extensions.offers("8BITMIME"):
-        content = seven_bit(content)
-    mail = plan(session, envelope, content, mail_options, rcpt_options)
-    mail.settle(unreachable, State.REFUSED, None, reason="needs SMTPUTF8, not offered here")
-    return mail
-
-
-def _nothing_handed_over(report: DeliveryReport) -> bool:
-    error = report.error
-    # A 421 to MAIL is an idle time-out of the server's that met our command half-way.
-    closed = isinstance(error, Disconnected) or (
-        isinstance(error, SenderRefused) and error.smtp_code == 421
-    )
-    return closed and len(report.not_attempted) == len(report.recipients)
-
-
-def _not_attempted(envelope: Envelope, error: MailError | InvalidInput) -> DeliveryReport:
-    reason = str(error)
-    results = {
-        a: RecipientResult(a, State.NOT_ATTEMPTED, None, None, reason) for a in envelope.recipients
-    }
-    report = DeliveryReport(results, envelope.sender, error=error)
-    error.report = report
-    return report
-
-
-def _quit(connection: Connection) -> None:
-    if connection.session.usable:
+    def _lease_and_deliver(
+        self, pool: Pool, outgoing: Outgoing, *, fresh: bool
+    ) -> tuple[DeliveryReport, bool]:
         try:
-            connection.run(dialogue.quit_(connection.session))
-        except MailError:
-            logger.debug("%s: no answer to QUIT", connection.host)
-    connection.close()
+            lease = pool.acquire(fresh=fresh)
+        except MailError as error:
+            return not_attempted(outgoing, error, pool.relay), False
+        reused = lease.reused
+        try:
+            report = deliver(pool, lease, outgoing)
+        finally:
+            pool.release(lease)
+        return report, reused and policy.was_stale(report)
+
+    def _try_kept(self, pool: Pool, outgoing: Outgoing) -> DeliveryReport:
+        lease = self._kept
+        if lease is None:
+            return self._try(pool.relay, outgoing)
+        report = deliver(pool, lease, outgoing)
+        if lease.fit(pool.options):
+            return report
+        # Its place in the pool is kept; only the connection is a new one.
+        self._kept = None
+        pool.release(lease)
+        try:
+            if policy.was_stale(report):
+                self._kept = pool.acquire(fresh=True)
+                report = deliver(pool, self._kept, outgoing)
+                report.attempts += 1
+        except MailError as error:
+            return not_attempted(outgoing, error, pool.relay)
+        return report
 
 
-def _warn_of_refused(report: DeliveryReport, policy: OnRefused) -> None:
-    if policy is OnRefused.RAISE_IF_ALL:
-        for result in report:
-            if result.state is not State.ACCEPTED:
-                logger.warning("%s: recipient not reached: %s", report.relay, result)
+def deliver(pool: Pool, lease: Lease, outgoing: Outgoing) -> DeliveryReport:
+    """Deliver one mail over a leased connection. Every failure is in the report.
+
+    Raises InvalidInput for a mail that cannot be fitted to this server.
+    """
+    pool.pace()
+    connection = lease.connection
+    session = connection.session
+    lease.use.messages += 1
+    try:
+        mail = outgoing.transaction(session)
+        report = connection.run(delivery.deliver(session, mail, leave_reset=True))
+    except MailError as error:
+        report = not_attempted(outgoing, error, pool.relay)
+    pool.learn(report)
+    return describe(report, outgoing, pool.relay, session.transcript)

@@ -1,0 +1,129 @@
+"""A mail on its way out: checked once, fitted to each server it meets, described in its report."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .envelope import Address, Envelope
+from .errors import InvalidInput, MailError, NotSupported
+from .message import message_id, seven_bit
+from .options import Relay
+from .protocol.command import check_parameters
+from .protocol.content import canonical
+from .protocol.session import Session
+from .protocol.transaction import MailTransaction
+from .protocol.transcript import Transcript
+from .report import DeliveryReport, OnRefused, RecipientResult, State
+from .sendmail import plan
+
+logger = logging.getLogger("mailbridge")
+
+Content = bytes | bytearray | memoryview | str
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Outgoing:
+    """One mail as `Transport.send` takes it. Raises InvalidInput for what no server could take."""
+
+    envelope: Envelope
+    content: bytes
+    mail_options: tuple[str, ...]
+    rcpt_options: tuple[str, ...]
+    on_refused: OnRefused
+
+    def __init__(
+        self,
+        envelope: Envelope,
+        content: Content,
+        mail_options: Iterable[str] = (),
+        rcpt_options: Iterable[str] = (),
+        on_refused: OnRefused = OnRefused.RAISE,
+    ) -> None:
+        # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
+        checked = {
+            "envelope": envelope,
+            "content": canonical(content),
+            "mail_options": check_parameters(mail_options, smtputf8=True),
+            "rcpt_options": check_parameters(rcpt_options, smtputf8=True),
+            "on_refused": on_refused,
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def only(self, recipients: Iterable[str]) -> Outgoing:
+        """The same mail for some of its recipients."""
+        chosen = set(recipients)
+        paths = [a for a in self.envelope.forward_paths if str(a) in chosen]
+        return Outgoing(
+            Envelope(self.envelope.reverse_path, paths),
+            self.content,
+            self.mail_options,
+            self.rcpt_options,
+            self.on_refused,
+        )
+
+    def transaction(self, session: Session) -> MailTransaction:
+        """The transaction for what this server offers: SMTPUTF8 where needed, 7bit where it must.
+
+        Raises NotSupported for a sender that this server cannot take, InvalidInput for content
+        that cannot be re-encoded for it.
+        """
+        envelope, content, mail_options = self.envelope, self.content, self.mail_options
+        extensions = session.extensions
+        unreachable: list[Address] = []
+        if envelope.needs_smtputf8:
+            if extensions.offers("SMTPUTF8"):
+                if "SMTPUTF8" not in mail_options:
+                    mail_options = (*mail_options, "SMTPUTF8")
+            elif envelope.reverse_path and envelope.reverse_path.needs_smtputf8:
+                raise NotSupported(
+                    f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
+                )
+            else:
+                unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
+        if not extensions.offers("8BITMIME"):
+            content = seven_bit(content)
+        mail = plan(session, envelope, content, mail_options, self.rcpt_options)
+        mail.all_or_nothing = self.on_refused is OnRefused.ABORT
+        mail.settle(unreachable, State.REFUSED, None, reason="needs SMTPUTF8, not offered here")
+        return mail
+
+
+def not_attempted(
+    outgoing: Outgoing | Envelope, error: MailError | InvalidInput, relay: Relay | None = None
+) -> DeliveryReport:
+    """The report on a mail that no server was asked to take."""
+    envelope = outgoing.envelope if isinstance(outgoing, Outgoing) else outgoing
+    reason = str(error)
+    results = {
+        address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
+        for address in envelope.recipients
+    }
+    report = DeliveryReport(results, envelope.sender, error=error)
+    report.relay = None if relay is None else relay.address
+    if isinstance(outgoing, Outgoing):
+        report.message_id = message_id(outgoing.content)
+    error.report = report
+    return report
+
+
+def describe(
+    report: DeliveryReport, outgoing: Outgoing, relay: Relay, transcript: Transcript
+) -> DeliveryReport:
+    """Add to a report, and to its error, what the dialogue did not know."""
+    report.relay = relay.address
+    report.message_id = message_id(outgoing.content)
+    if isinstance(report.error, MailError):
+        report.error.report = report
+        report.error.located(host=relay.address, transcript=transcript.lines())
+    return report
+
+
+def warn_of_refused(report: DeliveryReport, on_refused: OnRefused) -> None:
+    """Log the recipients that a policy accepts to lose."""
+    if on_refused is OnRefused.RAISE_IF_ALL:
+        for result in report:
+            if result.state is not State.ACCEPTED:
+                logger.warning("%s: recipient not reached: %s", report.relay, result)

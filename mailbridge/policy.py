@@ -1,0 +1,205 @@
+"""When a connection may be used again, and when a mail may be tried again. Decisions only.
+
+Functions of values and a clock reading: no lock, no sleep, no socket. Whoever asks acts.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from .errors import (
+    AuthenticationFailed,
+    CertificateError,
+    ConnectError,
+    Disconnected,
+    GreetingRefused,
+    MailError,
+    SenderRefused,
+    TLSError,
+)
+from .options import PoolOptions, RetryPolicy
+from .report import DeliveryReport, State
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The report stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Try those that are left again, after `delay` seconds."""
+
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failover:
+    """Try those that are left at the next relay, now."""
+
+
+Decision = Stop | Retry | Failover
+
+
+def after(
+    report: DeliveryReport, policy: RetryPolicy, *, attempt: int, elapsed: float, relays_left: int
+) -> Decision:
+    """What to do about a report. `attempt` counts from 1, `elapsed` is in seconds.
+
+    Never anything once a recipient is in doubt: the mail may have been delivered (RFC 1047).
+    """
+    if report.in_doubt or not remaining(report):
+        return Stop()
+    if relays_left and may_fail_over(report):
+        return Failover()
+    if attempt >= policy.tries or not may_retry(report):
+        return Stop()
+    # Full jitter: many clients that failed together must not come back together.
+    delay = random.uniform(0, min(policy.max_delay, policy.delay * 2 ** (attempt - 1)))  # noqa: S311
+    if policy.deadline is not None and elapsed + delay > policy.deadline:
+        return Stop()
+    return Retry(delay)
+
+
+def remaining(report: DeliveryReport) -> tuple[str, ...]:
+    """The recipients that another try could help: deferred, or not attempted."""
+    return tuple(
+        r.address
+        for r in report
+        if r.state is State.DEFERRED or (r.state is State.NOT_ATTEMPTED and _helpable(report))
+    )
+
+
+def _helpable(report: DeliveryReport) -> bool:
+    # Without an error, "not attempted" is our own doing (on_refused="abort").
+    return report.error is not None and (may_retry(report) or may_fail_over(report))
+
+
+def may_retry(report: DeliveryReport) -> bool:
+    """True if the same server may be asked again later."""
+    error = report.error
+    if error is not None:
+        return isinstance(error, MailError) and error.retryable
+    return bool(report.deferred)
+
+
+def may_fail_over(report: DeliveryReport) -> bool:
+    """True if another relay may be asked now: nothing was handed over, and it is not the mail.
+
+    Not for wrong credentials or an untrusted certificate: those are for a person to mend, and
+    going on elsewhere would hide them.
+    """
+    error = report.error
+    if isinstance(error, (AuthenticationFailed, CertificateError)):
+        return isinstance(error, AuthenticationFailed) and error.retryable
+    if isinstance(error, (ConnectError, GreetingRefused, Disconnected)):
+        return not report.in_doubt
+    if isinstance(error, TLSError):
+        return error.retryable
+    if isinstance(error, MailError):
+        return error.retryable
+    return bool(report.deferred) and not report.accepted
+
+
+def was_stale(report: DeliveryReport) -> bool:
+    """True if a kept connection turned out to be dead before anything was handed over.
+
+    A 421 to MAIL is an idle time-out of the server's that met our command half-way.
+    """
+    error = report.error
+    closed = isinstance(error, Disconnected) or (
+        isinstance(error, SenderRefused) and error.smtp_code == 421
+    )
+    return closed and len(report.not_attempted) == len(report.recipients)
+
+
+def was_throttled(report: DeliveryReport) -> bool:
+    """True if the server asked for less: a 421, or a policy reply 4.7.x (RFC 3463)."""
+    replies = [result.reply for result in report if result.reply is not None]
+    if isinstance(report.error, MailError) and report.error.reply is not None:
+        replies.append(report.error.reply)
+    return any(
+        reply.code == 421 or (reply.status is not None and reply.status[:2] == (4, 7))
+        for reply in replies
+    )
+
+
+@dataclass(slots=True)
+class Use:
+    """How a connection has been used: times are of a monotonic clock."""
+
+    opened: float
+    last_used: float
+    messages: int = 0
+
+
+def is_fit(
+    use: Use, options: PoolOptions, now: float, mail_max: int | None = None, mails: int = 1
+) -> bool:
+    """True if a connection may carry that many mails more."""
+    limits = [limit for limit in (options.max_messages, mail_max) if limit is not None]
+    return (
+        all(use.messages + mails <= limit for limit in limits)
+        and now - use.opened < options.max_age
+        and now - use.last_used < options.idle_timeout
+    )
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Stops knocking at a door that does not open.
+
+    After `failures` connections in a row that failed, none is tried for `pause` seconds; then one.
+    """
+
+    failures: int
+    pause: float
+    failed: int = 0
+    closed_until: float = 0.0
+
+    def wait(self, now: float) -> float:
+        """Seconds until a connection may be tried; 0 for now."""
+        if self.failed < self.failures:
+            return 0.0
+        return max(0.0, self.closed_until - now)
+
+    def note(self, ok: bool, now: float) -> None:
+        """Take in how a try to connect ended."""
+        self.failed = 0 if ok else self.failed + 1
+        if self.failed >= self.failures:
+            self.closed_until = now + self.pause
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `per_second` mails on average, and no burst beyond one second's worth.
+
+    A 421 or 4.7.x slows it down for a while (`throttle`); each mail that is accepted speeds it
+    up again, to where it was.
+    """
+
+    per_second: float
+    tokens: float = 0.0
+    at: float = 0.0
+    factor: float = 1.0
+
+    def take(self, now: float) -> float:
+        """Take a token. Returns the seconds to wait before it may be used."""
+        rate = self.per_second * self.factor
+        capacity = max(1.0, rate)
+        if self.at == 0.0:
+            self.tokens = capacity
+        else:
+            self.tokens = min(capacity, self.tokens + (now - self.at) * rate)
+        self.at = now
+        self.tokens -= 1.0
+        return max(0.0, -self.tokens / rate)
+
+    def throttle(self) -> None:
+        """The server complained: half the rate, to a sixteenth at the least."""
+        self.factor = max(1 / 16, self.factor / 2)
+
+    def recover(self) -> None:
+        """The server was content."""
+        self.factor = min(1.0, self.factor * 1.1)

@@ -1,0 +1,262 @@
+"""Delivering: MAIL, RCPT, DATA or BDAT, and the content.
+
+With PIPELINING a transaction is one group of commands (RFC 2920): ``MAIL``, every ``RCPT`` and
+``DATA`` in one write; the content and the next transaction's group in the next. Every reply of a
+group is read, paired by counting, and only then judged. Without it the same commands go one by one.
+"""
+
+from __future__ import annotations
+
+from ..errors import (
+    DeliveryInDoubt,
+    DeliveryInDoubtTimeout,
+    Disconnected,
+    MessageRefused,
+    ProtocolViolation,
+    SenderRefused,
+)
+from ..report import DeliveryReport, Phase, State
+from .command import Bdat, Command, Content, Data, Mail, Rset
+from .content import pieces, stuffed
+from .dialogue import reset
+from .reply import Reply
+from .session import Dialogue, Session, closed_by
+from .transaction import MailTransaction
+
+# Octets in a BDAT chunk, and chunks on their way: enough to keep a long path busy, and a refusal
+# in the middle still saves most of a large content.
+CHUNK = 1024 * 1024
+CHUNKS_IN_FLIGHT = 4
+
+
+def deliver(
+    session: Session,
+    mail: MailTransaction,
+    following: MailTransaction | None = None,
+    *,
+    leave_reset: bool = False,
+) -> Dialogue[DeliveryReport]:
+    """Send one mail and report on every recipient.
+
+    Refusals and the loss of the connection are in the report and in its `error`; nothing is
+    raised for them. Where the server pipelines, the group of `following` goes out behind the
+    content; it must be delivered next on this session. Unless the session is over, it is ready for
+    the next transaction; with `leave_reset` a RSET that is due rides with that one's MAIL.
+    """
+    try:
+        while (yield from _round(session, mail, following)):
+            pass
+    except Disconnected as lost:
+        _settle_lost(session, mail, lost)
+    if session.in_transaction and session.usable and not leave_reset:
+        yield from reset(session)
+    if mail.error is not None and session.unusable_because is not None:
+        mail.error.session_usable = False
+    return mail.report()
+
+
+def _round(
+    session: Session, mail: MailTransaction, following: MailTransaction | None
+) -> Dialogue[bool]:
+    """One transaction. True if it left recipients for another."""
+    if not (mail.begun or _begin(session, mail)):
+        return False
+    mail.begun = False
+    if session.pipelining:
+        yield from _hear_group(session, mail)
+    else:
+        yield from _ask_in_turn(session, mail)
+    wanted = _judge_envelope(mail)
+    more = not mail.all_or_nothing and len(mail.unsettled) > len(mail.accepted)
+    if not wanted:
+        yield from _unwanted_content(session, mail)
+        return more
+    if mail.data_reply is None and not session.chunking:
+        mail.hear(data := Data(), (yield from session.command(data)))
+    if mail.data_reply is not None and not mail.data_reply.intermediate:
+        mail.refuse_all(MessageRefused.of(mail.data_reply), Phase.DATA, mail.data_reply)
+        return False
+    yield from _content(session, mail, None if more else following)
+    return more and mail.error is None
+
+
+def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> bool:
+    """Queue the round's group, as far as it may go in one write. False if nobody is left.
+
+    `ahead` is for a group that is sent before the transaction in front of it has ended.
+    """
+    commands = list(mail.start())
+    if not commands:
+        return False
+    mail.begun = True
+    if session.pipelining:
+        # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
+        if session.chunking if ahead else session.in_transaction:
+            # RFC 2920 section 3.1: RSET may stand anywhere, so a reset costs no round trip.
+            commands.insert(0, Rset())
+        # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
+        # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
+        if not (mail.all_or_nothing or session.chunking):
+            commands.append(Data())
+        session.send(*commands)
+    return True
+
+
+def _hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
+    """Read every reply of the group that was sent."""
+    while (command := session.oldest_unanswered) is not None:
+        if isinstance(command, Mail) and mail.mail_reply is not None:
+            return  # the next transaction's
+        reply = yield from session.reply()
+        _check(session, command, reply)
+        mail.hear(command, reply)
+        if reply.code == 421 and not isinstance(command, (Mail, Data)):
+            raise closed_by(reply)
+        if reply.code == 421:
+            return
+
+
+def _ask_in_turn(session: Session, mail: MailTransaction) -> Dialogue[None]:
+    """MAIL and RCPT one by one. Stops at the first that makes the rest pointless."""
+    if session.in_transaction:
+        yield from reset(session)
+    for command in mail.commands:
+        reply = yield from session.command(command)
+        mail.hear(command, reply)
+        if isinstance(command, Mail) and not reply.positive:
+            return
+        if reply.code == 421:
+            raise closed_by(reply)
+
+
+def _check(session: Session, command: Command, reply: Reply) -> None:
+    if isinstance(command, Rset) and not reply.positive:
+        session.abandon(f"RSET was refused: {reply}")
+        raise Disconnected(f"the server refused RSET: {reply}")
+
+
+def _judge_envelope(mail: MailTransaction) -> bool:
+    """Settle what the envelope's replies decided. True if there is somebody to send content for."""
+    reply = mail.mail_reply
+    if reply is None or not reply.positive:
+        reply = reply or Reply(421)
+        refused = SenderRefused(reply.code, reply.message, mail.envelope.sender, reply=reply)
+        if reply.code == 530:
+            refused.advice = "The server wants a login or TLS first: set username and password"
+        mail.refuse_all(refused, Phase.MAIL, reply)
+        return False
+    for address, refusal in mail.refusals:
+        mail.refuse([address], Phase.RCPT, refusal)
+    missing = len(mail.envelope.forward_paths) - len(mail.accepted)
+    if mail.all_or_nothing and missing:
+        reason = "other recipients were refused"
+        mail.settle(mail.accepted, State.NOT_ATTEMPTED, Phase.RCPT, reason=reason)
+        for address, refusal in mail.too_many:
+            mail.refuse([address], Phase.RCPT, refusal)
+        return False
+    return bool(mail.accepted)
+
+
+def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]:
+    """Answer a 354 that came although nobody is to get content: the lone dot of RFC 2920 3.1."""
+    session.in_transaction = session.unusable_because is None
+    if mail.data_reply is not None and mail.data_reply.intermediate:
+        yield from session.command(Content([stuffed(b"")], 0))
+        # Whatever the server makes of it, the transaction is over when it was reset.
+        session.in_transaction = True
+
+
+def _content(
+    session: Session, mail: MailTransaction, following: MailTransaction | None
+) -> Dialogue[None]:
+    """The content, the group of the next transaction behind it, and the replies to the content."""
+    replies = len(mail.accepted) if session.lmtp else 1
+    if session.chunking:
+        refused = yield from _chunks(session, mail, replies)
+        if refused is not None:
+            mail.refuse_all(MessageRefused.of(refused), Phase.CONTENT, refused)
+            return
+    else:
+        wire = stuffed(mail.content)
+        session.send(Content(pieces(wire), len(mail.content), replies))
+    if following is not None and session.pipelining:
+        _begin(session, following, ahead=True)
+    for index in range(replies):
+        group = [mail.accepted[index]] if session.lmtp else mail.accepted
+        reply = yield from session.reply()
+        mail.reply = reply
+        # With LMTP the others' replies are still to come, whatever happens now.
+        mail.in_doubt = index + 1 < replies
+        if reply.positive:
+            mail.settle(group, State.ACCEPTED, Phase.CONTENT, reply)
+        elif reply.intermediate:
+            mail.in_doubt = True
+            raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
+        elif session.lmtp:
+            mail.refuse(group, Phase.CONTENT, reply)
+        else:
+            mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+
+
+def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[Reply | None]:
+    """Send the content by BDAT, up to the last chunk, whose replies are left to be read.
+
+    Returns the reply of a chunk that was refused: then no more were sent, and those on their
+    way are answered.
+    """
+    content = mail.content
+    waiting = 0
+    for start in range(0, len(content) or 1, CHUNK):
+        chunk = content[start : start + CHUNK]
+        last = start + CHUNK >= len(content)
+        while waiting and (last or waiting >= CHUNKS_IN_FLIGHT):
+            reply = yield from session.reply()
+            waiting -= 1
+            if not reply.positive:
+                yield from session.replies(waiting)
+                return reply
+        session.send(Bdat(chunk, last=last, replies=replies))
+        waiting += not last
+    return None
+
+
+def data(session: Session, content: bytes) -> Dialogue[Reply]:
+    """DATA and the content by themselves. Returns the reply to it, the first bad one for LMTP.
+
+    Raises MessageRefused if DATA is not answered by 354, DeliveryInDoubt if the reply to the
+    content never comes, Disconnected if the connection is lost before all of it was sent.
+    """
+    reply = yield from session.command(Data())
+    if not reply.intermediate:
+        raise MessageRefused.of(reply)
+    replies = max(1, session.recipients_accepted) if session.lmtp else 1
+    session.send(Content(pieces(stuffed(content)), len(content), replies))
+    try:
+        answers = yield from session.replies(replies)
+    except Disconnected as lost:
+        raise _doubt(lost) if session.handed_over else lost from lost
+    return next((answer for answer in answers if not answer.positive), answers[0])
+
+
+def _doubt(lost: Disconnected) -> DeliveryInDoubt:
+    cls = DeliveryInDoubtTimeout if isinstance(lost, TimeoutError) else DeliveryInDoubt
+    doubt = cls(f"delivery in doubt: the content was handed over, then: {lost}")
+    doubt.advice = "The message may have been delivered; sending it again may deliver it twice"
+    doubt.phase = Phase.CONTENT
+    doubt.__cause__ = lost
+    return doubt
+
+
+def _settle_lost(session: Session, mail: MailTransaction, lost: Disconnected) -> None:
+    """The connection is gone: what is not settled was not attempted, or is in doubt."""
+    if mail.accepted and (session.handed_over or mail.in_doubt):
+        mail.settle(mail.accepted, State.IN_DOUBT, Phase.CONTENT, reason=str(lost))
+        mail.error = _doubt(lost)
+    else:
+        mail.error = lost
+        lost.phase = lost.phase or session.phase
+    for address, refusal in mail.refusals:
+        mail.refuse([address], Phase.RCPT, refusal)
+    waiting = mail.envelope.forward_paths
+    mail.settle(waiting, State.NOT_ATTEMPTED, session.phase, reason=str(lost))
+    session.abandon("the connection was lost")
