@@ -85,7 +85,7 @@ class OpenConnection:
     @property
     def takes_unicode(self) -> bool:
         """False if the server is known to take no local part outside ASCII (RFC 6531)."""
-        lost = self.transport._connection is None
+        lost = self.transport.connection is None
         return lost or self._session().has_extn("smtputf8")
 
     def set_debuglevel(self, debuglevel: int) -> None:
@@ -112,7 +112,7 @@ class OpenConnection:
 
     def _session(self) -> SMTP:
         """The client of level 1 for the connection that the transport holds at the moment."""
-        connection = self.transport._connection
+        connection = self.transport.connection
         client = self._client
         if client is None or client._connection is not connection:
             relay = self.transport.relay

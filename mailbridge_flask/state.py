@@ -281,7 +281,7 @@ def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult
 
 def listen(transport: Transport) -> None:
     """For MAIL_DEBUG: tell stderr what is said. Secrets are masked, content is left out."""
-    connection = transport._connection
+    connection = transport.connection
     if connection is not None:
         transcript = connection.session.transcript
         for line in transcript.lines():

@@ -15,6 +15,7 @@ from ..outgoing import Content, Outgoing, describe, not_attempted, warn_of_refus
 from ..protocol import delivery
 from ..report import DeliveryReport, OnRefused
 from .batch import Batch
+from .driver import Connection
 from .pool import Lease, Pool, pool_for
 
 
@@ -50,6 +51,11 @@ class Transport:
     def relay(self) -> Relay:
         """The first relay."""
         return self.relays[0]
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that is kept, None if there is none."""
+        return None if self._kept is None else self._kept.connection
 
     def __enter__(self) -> Self:
         self.open()
