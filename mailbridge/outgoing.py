@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import IO
 
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
 from .message import message_id, seven_bit
 from .options import Relay
 from .protocol.command import check_parameters
-from .protocol.content import canonical
+from .protocol.content import Body, Buffer, body
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .protocol.transcript import Transcript
@@ -20,7 +21,8 @@ from .sendmail import plan
 
 logger = logging.getLogger("mailbridge")
 
-Content = bytes | bytearray | memoryview | str
+#: What may be sent: octets, a text in ASCII, a binary file, an iterable of octets, or a Body.
+Content = bytes | bytearray | memoryview | str | IO[bytes] | Iterable[bytes] | Body
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -28,7 +30,7 @@ class Outgoing:
     """One mail as `Transport.send` takes it. Raises InvalidInput for what no server could take."""
 
     envelope: Envelope
-    content: bytes
+    content: Body
     mail_options: tuple[str, ...]
     rcpt_options: tuple[str, ...]
     on_refused: OnRefused
@@ -44,13 +46,18 @@ class Outgoing:
         # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
         checked = {
             "envelope": envelope,
-            "content": canonical(content),
+            "content": body(content),
             "mail_options": check_parameters(mail_options, smtputf8=True),
             "rcpt_options": check_parameters(rcpt_options, smtputf8=True),
             "on_refused": on_refused,
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def message_id(self) -> str | None:
+        """The Message-ID field, if it is in the first piece of the content."""
+        return message_id(next(self.content.pieces(), b""))
 
     def only(self, recipients: Iterable[str]) -> Outgoing:
         """The same mail for some of its recipients."""
@@ -83,8 +90,8 @@ class Outgoing:
                 )
             else:
                 unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
-        if not extensions.offers("8BITMIME"):
-            content = seven_bit(content)
+        if not (content.is_ascii or extensions.offers("8BITMIME")):
+            content = Buffer(seven_bit(b"".join(content.pieces())))
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
         mail.all_or_nothing = self.on_refused is OnRefused.ABORT
         mail.settle(unreachable, State.REFUSED, None, reason="needs SMTPUTF8, not offered here")
@@ -104,7 +111,7 @@ def not_attempted(
     report = DeliveryReport(results, envelope.sender, error=error)
     report.relay = None if relay is None else relay.address
     if isinstance(outgoing, Outgoing):
-        report.message_id = message_id(outgoing.content)
+        report.message_id = outgoing.message_id
     error.report = report
     return report
 
@@ -114,7 +121,7 @@ def describe(
 ) -> DeliveryReport:
     """Add to a report, and to its error, what the dialogue did not know."""
     report.relay = relay.address
-    report.message_id = message_id(outgoing.content)
+    report.message_id = outgoing.message_id
     if isinstance(report.error, MailError):
         report.error.report = report
         report.error.located(host=relay.address, transcript=transcript.lines())

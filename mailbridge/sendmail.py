@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .envelope import Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
 from .protocol.command import check_parameters
-from .protocol.content import canonical
+from .protocol.content import Body, Buffer, canonical
 from .protocol.reply import Reply
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -18,11 +18,11 @@ from .report import DeliveryReport, Phase, RecipientResult, State
 def plan(
     session: Session,
     envelope: Envelope,
-    content: bytes,
+    content: Body,
     mail_options: Iterable[str] = (),
     rcpt_options: Iterable[str] = (),
 ) -> MailTransaction:
-    """A transaction fitted to what the server offers. `content` must be canonical.
+    """A transaction fitted to what the server offers. `content` is canonical.
 
     Options that are not offered are left out; SIZE and BODY are added where they are. A content
     over the server's limit is refused here (RFC 1870 section 6.1).
@@ -30,7 +30,7 @@ def plan(
     """
     extensions = session.extensions
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
-    if not content.isascii():
+    if not content.is_ascii:
         # What the caller says of BODY must be true of the content.
         options = [option for option in options if _name(option) != "BODY"]
         if not extensions.offers("8BITMIME"):
@@ -46,7 +46,7 @@ def plan(
             raise NotSupported(f"{name} not supported by server")
     parameters = [option for option in options if extensions.allows(option)]
     if extensions.offers("SIZE") and "SIZE" not in names:
-        parameters.insert(0, f"SIZE={len(content)}")
+        parameters.insert(0, f"SIZE={content.size}")
     mail = MailTransaction(
         envelope,
         content,
@@ -55,9 +55,9 @@ def plan(
         smtputf8="SMTPUTF8" in names,
         max_recipients=extensions.rcpt_max,
     )
-    if extensions.size_limit is not None and len(content) > extensions.size_limit:
+    if extensions.size_limit is not None and content.size > extensions.size_limit:
         text = (
-            f"5.3.4 message of {len(content)} octets exceeds the server's {extensions.size_limit}"
+            f"5.3.4 message of {content.size} octets exceeds the server's {extensions.size_limit}"
         )
         mail.refuse_locally(552, text)
     return mail
@@ -94,7 +94,7 @@ class Submission:
     ) -> None:
         given = [to_addrs] if isinstance(to_addrs, str) else list(to_addrs or ())
         self.envelope = Envelope(from_addr or None, given)
-        self.content = canonical(msg)
+        self.content = Buffer(canonical(msg))
         # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
         self.mail_options = check_parameters(mail_options, smtputf8=True)
         self.rcpt_options = check_parameters(rcpt_options, smtputf8=True)

@@ -10,6 +10,7 @@ import base64
 import re
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
+from itertools import chain
 from typing import ClassVar
 
 from ..envelope import Address, parse_reverse_path
@@ -17,7 +18,6 @@ from ..errors import InvalidInput
 from ..host import check_helo_name
 from ..options import Hidden
 from ..report import Phase
-from .content import PIECE, pieces
 
 CRLF = b"\r\n"
 
@@ -216,9 +216,9 @@ class Bdat(Content):
 
     __slots__ = ()
 
-    def __init__(self, chunk: bytes, *, last: bool, replies: int = 1) -> None:
-        header = command_line(f"BDAT {len(chunk)}" + (" LAST" if last else ""))
-        super().__init__((header + chunk[:PIECE], *pieces(chunk[PIECE:])), len(chunk))
+    def __init__(self, size: int, chunk: Iterable[bytes], *, last: bool, replies: int = 1) -> None:
+        header = command_line(f"BDAT {size}" + (" LAST" if last else ""))
+        super().__init__(chain((header,), chunk), size)
         self.last = last
         self.replies = replies if last else 1
 

@@ -17,7 +17,7 @@ from ..errors import (
 )
 from ..report import DeliveryReport, Phase, State
 from .command import Bdat, Command, Content, Data, Mail, Rset
-from .content import pieces, stuffed
+from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
 from .reply import Reply
 from .session import Dialogue, Session, closed_by
@@ -161,7 +161,7 @@ def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]
     """Answer a 354 that came although nobody is to get content: the lone dot of RFC 2920 3.1."""
     session.in_transaction = session.unusable_because is None
     if mail.data_reply is not None and mail.data_reply.intermediate:
-        yield from session.command(Content([stuffed(b"")], 0))
+        yield from session.command(Content([b".\r\n"], 0))
         # Whatever the server makes of it, the transaction is over when it was reset.
         session.in_transaction = True
 
@@ -177,8 +177,7 @@ def _content(
             mail.refuse_all(MessageRefused.of(refused), Phase.CONTENT, refused)
             return
     else:
-        wire = stuffed(mail.content)
-        session.send(Content(pieces(wire), len(mail.content), replies))
+        session.send(Content(stuffed_pieces(mail.content), mail.content.size, replies))
     if following is not None and session.pipelining:
         _begin(session, following, ahead=True)
     for index in range(replies):
@@ -204,23 +203,25 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[R
     Returns the reply of a chunk that was refused: then no more were sent, and those on their
     way are answered.
     """
-    content = mail.content
+    chunks, left = Chunks(mail.content), mail.content.size
     waiting = 0
-    for start in range(0, len(content) or 1, CHUNK):
-        chunk = content[start : start + CHUNK]
-        last = start + CHUNK >= len(content)
+    last = False
+    while not last:
+        size = min(left, CHUNK)
+        left -= size
+        last = not left
         while waiting and (last or waiting >= CHUNKS_IN_FLIGHT):
             reply = yield from session.reply()
             waiting -= 1
             if not reply.positive:
                 yield from session.replies(waiting)
                 return reply
-        session.send(Bdat(chunk, last=last, replies=replies))
+        session.send(Bdat(size, chunks.take(size), last=last, replies=replies))
         waiting += not last
     return None
 
 
-def data(session: Session, content: bytes) -> Dialogue[Reply]:
+def data(session: Session, content: Body) -> Dialogue[Reply]:
     """DATA and the content by themselves. Returns the reply to it, the first bad one for LMTP.
 
     Raises MessageRefused if DATA is not answered by 354, DeliveryInDoubt if the reply to the
@@ -230,7 +231,7 @@ def data(session: Session, content: bytes) -> Dialogue[Reply]:
     if not reply.intermediate:
         raise MessageRefused.of(reply)
     replies = max(1, session.recipients_accepted) if session.lmtp else 1
-    session.send(Content(pieces(stuffed(content)), len(content), replies))
+    session.send(Content(stuffed_pieces(content), content.size, replies))
     try:
         answers = yield from session.replies(replies)
     except Disconnected as lost:

@@ -9,6 +9,7 @@ from ..envelope import Address, Envelope
 from ..errors import MailError, MessageRefused, ResponseError
 from ..report import DeliveryReport, Phase, RecipientResult, State
 from .command import Command, Data, Mail, Rcpt
+from .content import Body
 from .reply import Reply
 
 
@@ -16,13 +17,13 @@ from .reply import Reply
 class MailTransaction:
     """One envelope and one content on their way through a session.
 
-    `content` is as `content.canonical` makes it. `mail_parameters` and `rcpt_parameters` are
+    `content` is a Body of canonical CRLF. `mail_parameters` and `rcpt_parameters` are
     ESMTP parameters, already known to be allowed. With `all_or_nothing` no content is sent
     unless every recipient was accepted. Recipients that are settled already are not offered.
     """
 
     envelope: Envelope
-    content: bytes
+    content: Body
     mail_parameters: Sequence[str] = ()
     rcpt_parameters: Sequence[str] = ()
     smtputf8: bool = False

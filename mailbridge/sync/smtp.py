@@ -15,7 +15,7 @@ from ..errors import AuthenticationFailed, MailError, NotSupported
 from ..message import flattened
 from ..options import Secret
 from ..protocol import command, delivery, dialogue
-from ..protocol.content import canonical
+from ..protocol.content import Buffer, canonical
 from ..protocol.sasl import Credentials, cram_md5_response
 from ..sendmail import Submission
 from .client import DEFAULT, Answer, Client, Timeout, answer
@@ -57,7 +57,7 @@ class SMTP(Client):
         Returns the reply to the content, the first bad one for LMTP. Raises SMTPDataError if
         the server will not hear it, DeliveryInDoubt if it heard all and its reply never came.
         """
-        return answer(self._run(delivery.data(self._session, canonical(msg))))
+        return answer(self._run(delivery.data(self._session, Buffer(canonical(msg)))))
 
     def sendmail(
         self,
