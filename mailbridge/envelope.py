@@ -35,9 +35,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Address:
     """One mailbox, ``local-part@domain``, or a mailbox of the server's own (no domain).
+
+    Domains are equal in any case of letters, local parts are not (RFC 5321 section 2.4).
 
     `local_part` is as it stands in a path, quoted where that is needed; `domain` is as written.
     Use `Address.parse` to make one from text.
@@ -64,6 +66,15 @@ class Address:
             domain is not None and not (_DOMAIN.fullmatch(domain) or _is_domain(domain))
         ):
             raise AddressError(f"no address: {self.local_part!a} at {domain!a}; see Address.parse")
+
+    def _key(self) -> tuple[str, str | None]:
+        return self.local_part, self.domain and self.domain.lower()
+
+    def __eq__(self, other: object) -> bool:
+        return self._key() == other._key() if isinstance(other, Address) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     @property
     def needs_smtputf8(self) -> bool:

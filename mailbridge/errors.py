@@ -299,13 +299,15 @@ class RecipientsRefused(MailError, smtplib.SMTPRecipientsRefused):
         self.recipients = dict(recipients)
         self.accepted = accepted
         codes = [code for code, _ in self.recipients.values()]
-        self.retryable = bool(codes) and all(400 <= code < 500 for code in codes)
+        # Never for those who have it: sending all of it again would reach them twice.
+        self.retryable = self.transient and not accepted
         self.session_usable = 421 not in codes
 
     @property
     def transient(self) -> bool:
         """True when every refusal was a 4yz reply."""
-        return self.retryable
+        codes = [code for code, _ in self.recipients.values()]
+        return bool(codes) and all(400 <= code < 500 for code in codes)
 
     def _what(self) -> str:
         refused = "; ".join(
@@ -334,7 +336,7 @@ class BatchError(MailError):
         super(Exception, self).__init__(errors, reports)
         self.errors = errors
         self.reports = reports
-        self.retryable = all(error.retryable for error in errors)
+        self.retryable = all(getattr(error, "retryable", False) for error in errors)
 
     def _what(self) -> str:
         first = "; ".join(str(error) for error in self.errors[:3])

@@ -9,14 +9,14 @@ from typing import IO
 
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
-from .message import message_id, seven_bit
+from .message import header_of, message_id, seven_bit
 from .options import Relay
 from .protocol.command import check_parameters
 from .protocol.content import Body, Buffer, body
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .protocol.transcript import Transcript
-from .report import DeliveryReport, OnRefused, RecipientResult, State
+from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
 from .sendmail import plan
 
 logger = logging.getLogger("mailbridge")
@@ -59,6 +59,11 @@ class Outgoing:
         """The Message-ID field, if it is in the first piece of the content."""
         return message_id(next(self.content.pieces(), b""))
 
+    @property
+    def has_utf8_header(self) -> bool:
+        """True if a header field holds octets outside ASCII (RFC 6532)."""
+        return not (self.content.is_ascii or header_of(next(self.content.pieces())).isascii())
+
     def only(self, recipients: Iterable[str]) -> Outgoing:
         """The same mail for some of its recipients."""
         chosen = set(recipients)
@@ -80,7 +85,7 @@ class Outgoing:
         envelope, content, mail_options = self.envelope, self.content, self.mail_options
         extensions = session.extensions
         unreachable: list[Address] = []
-        if envelope.needs_smtputf8:
+        if envelope.needs_smtputf8 or self.has_utf8_header:
             if extensions.offers("SMTPUTF8"):
                 if "SMTPUTF8" not in mail_options:
                     mail_options = (*mail_options, "SMTPUTF8")
@@ -88,9 +93,11 @@ class Outgoing:
                 raise NotSupported(
                     f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
                 )
-            else:
+            elif envelope.needs_smtputf8:
                 unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
-        if not (content.is_ascii or extensions.offers("8BITMIME")):
+        if not content.is_ascii and not extensions.offers(
+            "SMTPUTF8" if self.has_utf8_header else "8BITMIME"
+        ):
             content = Buffer(seven_bit(b"".join(content.pieces())))
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
         mail.all_or_nothing = self.on_refused is OnRefused.ABORT
@@ -103,9 +110,11 @@ def not_attempted(
 ) -> DeliveryReport:
     """The report on a mail that no server was asked to take."""
     envelope = outgoing.envelope if isinstance(outgoing, Outgoing) else outgoing
-    reason = str(error)
+    reason, phase = str(error), None
+    if isinstance(error, MailError) and error.phase in set(Phase):
+        phase = Phase(error.phase)
     results = {
-        address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
+        address: RecipientResult(address, State.NOT_ATTEMPTED, phase, reason=reason)
         for address in envelope.recipients
     }
     report = DeliveryReport(results, envelope.sender, error=error)
@@ -122,9 +131,11 @@ def describe(
     """Add to a report, and to its error, what the dialogue did not know."""
     report.relay = relay.address
     report.message_id = outgoing.message_id
+    if len(report.accepted) < len(report.recipients):
+        report.transcript = transcript.lines()
     if isinstance(report.error, MailError):
         report.error.report = report
-        report.error.located(host=relay.address, transcript=transcript.lines())
+        report.error.located(host=relay.address, transcript=report.transcript)
     return report
 
 

@@ -51,6 +51,8 @@ class Phase(StrEnum):
     CONTENT = "content"
     RSET = "rset"
     QUIT = "quit"
+    COMMAND = "command"
+    """A command of the caller's own: NOOP, VRFY, docmd."""
 
 
 class OnRefused(StrEnum):
@@ -119,7 +121,8 @@ class DeliveryReport:
 
     `recipients` maps each address, in the order given, to its RecipientResult. `reply` is the
     server's reply to the content, `relay` "host:port", `attempts` the connections tried,
-    `error` what ended the attempt, if anything did (None for refused recipients): a MailError, or
+    `transcript` the last lines of the dialogue if somebody was not reached, `session_usable`
+    whether the connection outlived it, `error` what ended the attempt, if anything did (None for refused recipients): a MailError, or
     an InvalidInput that was found when the mail was fitted to the server.
     """
 
@@ -129,6 +132,8 @@ class DeliveryReport:
     relay: str | None = None
     reply: Reply | None = None
     attempts: int = 1
+    transcript: tuple[str, ...] = ()
+    session_usable: bool = True
     error: MailError | InvalidInput | None = field(default=None, compare=False)
 
     def _with(self, state: State) -> tuple[str, ...]:
@@ -205,12 +210,9 @@ class DeliveryReport:
             accepted=self.accepted,
         )
         error.report = self
-        error.located(host=self.relay, phase=Phase.RCPT)
-        error.advice = (
-            "Correct or drop these addresses; do not send again to those that were accepted"
-            if self.accepted
-            else None
-        )
+        error.located(host=self.relay, phase=Phase.RCPT, transcript=self.transcript)
+        error.session_usable = error.session_usable and self.session_usable
+        error.advice = _advice(error)
         return error
 
     def to_dict(self) -> dict[str, Any]:
@@ -231,6 +233,11 @@ class DeliveryReport:
             f"{len(addresses)} {state}" for state in State if (addresses := self._with(state))
         )
         return f"{self.relay or 'no relay'}: {counts}"
+
+
+def _advice(error: RecipientsRefused) -> str:
+    what = "Try these again later" if error.transient else "Correct or drop these addresses"
+    return what + ("; do not send again to those that were accepted" if error.accepted else "")
 
 
 def _refusal(result: RecipientResult) -> tuple[int, bytes]:

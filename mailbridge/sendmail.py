@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from .envelope import Envelope, parse_reverse_path
+from .envelope import Address, Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
 from .protocol.command import check_parameters
 from .protocol.content import Body, Buffer, canonical
@@ -99,10 +99,9 @@ class Submission:
         self.mail_options = check_parameters(mail_options, smtputf8=True)
         self.rcpt_options = check_parameters(rcpt_options, smtputf8=True)
         # The results name recipients as the caller did.
-        self._given: dict[str, str] = {}
+        self._given: dict[str, list[str]] = {}
         for text in given:
-            (address,) = Envelope(None, text).recipients
-            self._given.setdefault(address, text)
+            self._given.setdefault(str(Address.parse(text)), []).append(text)
 
     def transaction(self, session: Session) -> MailTransaction:
         """This submission, fitted to the server. Raises NotSupported."""
@@ -121,9 +120,10 @@ class Submission:
             return refused
         if closed is not None:
             told = {
-                self._given[r.address]: (closed.code, closed.message)
-                for r in report
-                if r.reply is None
+                text: (closed.code, closed.message)
+                for result in report
+                if result.reply is None
+                for text in self._texts(result.address)
             }
             refused = {**refused, **told}
         all_refused = RecipientsRefused(refused, named=named)
@@ -135,8 +135,14 @@ class Submission:
 
     def _answers(self, results: Iterable[RecipientResult]) -> dict[str, tuple[int, bytes]]:
         return {
-            self._given[result.address]: _answer(result.reply, result.reason) for result in results
+            text: _answer(result.reply, result.reason)
+            for result in results
+            for text in self._texts(result.address)
         }
+
+    def _texts(self, address: str) -> list[str]:
+        """How the caller wrote this recipient: every way, since each will be looked up."""
+        return self._given.get(address, [address])
 
 
 def _answer(reply: Reply | None, reason: str | None) -> tuple[int, bytes]:

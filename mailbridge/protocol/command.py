@@ -291,10 +291,12 @@ class AuthCancel(Command):
 class Raw(Command):
     """A line of the caller's own making (docmd, putcmd, VRFY, HELP, ...)."""
 
-    __slots__ = ("secret",)
+    __slots__ = ("asks", "secret")
 
     def __init__(self, *words: str | bytes, secret: bool = False) -> None:
         super().__init__(*words)
+        # What follows AUTH on its way is an answer, whatever it looks like.
+        self.asks = secret or self.wire[:5].upper() in (b"AUTH ", b"AUTH\t")
         self.secret = secret
 
     def shown_lines(self) -> list[str]:

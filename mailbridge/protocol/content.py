@@ -80,14 +80,13 @@ def body(content: object) -> Body:
     if isinstance(content, io.TextIOBase):
         raise InvalidInput("the content is a file opened as text: open it with mode 'rb'")
     if hasattr(content, "read"):
-        if content.seekable():
+        if hasattr(content, "seekable") and content.seekable():
             return File(content)  # type: ignore[arg-type]
         return File(_spooled(iter(lambda: content.read(PIECE), b"")))
     if isinstance(content, Iterable):
         return File(_spooled(content))
-    raise InvalidInput(
-        f"content must be bytes, a file or an iterable, not {type(content).__name__}"
-    )
+    kind = type(content).__name__
+    raise InvalidInput(f"content must be bytes, a file or an iterable of bytes, not {kind}")
 
 
 def _spooled(content: Iterable[bytes]) -> IO[bytes]:

@@ -50,9 +50,11 @@ def deliver(
         _settle_lost(session, mail, lost)
     if session.in_transaction and session.usable and not leave_reset:
         yield from reset(session)
-    if mail.error is not None and session.unusable_because is not None:
-        mail.error.session_usable = False
-    return mail.report()
+    report = mail.report()
+    report.session_usable = session.alive
+    if report.error is not None and not session.alive:
+        report.error.session_usable = False
+    return report
 
 
 def _round(

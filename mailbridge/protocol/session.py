@@ -25,6 +25,7 @@ from .command import (
     Mail,
     Need,
     Quit,
+    Raw,
     Rcpt,
     Rset,
     Unprompted,
@@ -97,6 +98,9 @@ class Session:
         """Queue commands. Raises Disconnected if the server said good-bye in the meantime."""
         # The greeting may be here already. What comes with the 354 is judged when the content
         # is: a refusal is worth reporting.
+        if self.unusable_because is not None:
+            raise self._ended()
+        self.phase = commands[0].phase or Phase.COMMAND
         if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
@@ -108,6 +112,10 @@ class Session:
                 self._unanswered.extend([unanswered] * command.replies)
             else:
                 self._unanswered.append(unanswered)
+            if isinstance(command, Mail):
+                # From here on, until the reply says otherwise: whoever is interrupted now must
+                # not send the next mail into this transaction.
+                self.in_transaction = True
             if command.silent:
                 unanswered.end = self._taken
             else:
@@ -268,7 +276,7 @@ class Session:
             self.send(Unprompted())
         while True:
             waiting = self._unanswered[0]
-            self.phase = waiting.command.phase or self.phase
+            self.phase = waiting.command.phase or Phase.COMMAND
             reply = self._parse()
             if reply is not None:
                 break
@@ -310,8 +318,10 @@ class Session:
             return reply
         try:
             reply = self._parser.next_reply()
-        except ProtocolViolation:
+        except ProtocolViolation as violation:
             self.abandon("the server sent something that is no reply")
+            violation.smtp_error = self._masked(bytes(violation.smtp_error))
+            violation.args = tuple(self._masked(str(a).encode()).decode() for a in violation.args)
             raise
         if reply is not None and self._secrets:
             reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
@@ -335,7 +345,6 @@ class Session:
             self._unanswered.clear()
             self.abandon("the server closes the connection (421)")
         if isinstance(command, Mail):
-            self.in_transaction = self.in_transaction or reply.positive
             self.smtputf8 = command.smtputf8 and reply.positive
         elif isinstance(command, Rcpt):
             self.recipients_accepted += reply.positive
@@ -373,7 +382,9 @@ class Session:
 
     @property
     def asked_for_secret(self) -> bool:
-        """True if the last reply was a challenge (334), so that the next line is an answer."""
+        """True if the next line may answer a challenge: one came (334), or AUTH is unanswered."""
+        if any(isinstance(item.command, Raw) and item.command.asks for item in self._unanswered):
+            return True
         return self._last is not None and self._last.code == 334
 
 

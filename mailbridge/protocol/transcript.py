@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 TRANSCRIPT_LENGTH = 40
 
 
+#: Told of each line of a dialogue: "C" or "S", and the lines as they may be shown.
+Listener = Callable[[str, list[str]], None]
+
+
 class Transcript:
     """A ring of commands and replies, turned into text only when somebody asks.
 
@@ -22,7 +26,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self._entries: deque[Command | Reply] = deque(maxlen=TRANSCRIPT_LENGTH)
-        self.listener: Callable[[str, list[str]], None] | None = None
+        self.listener: Listener | None = None
 
     def note(self, entry: Command | Reply) -> None:
         """Remember a command that was sent or a reply that came."""

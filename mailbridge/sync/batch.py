@@ -127,7 +127,9 @@ class _Line:
         """Deliver, pipelined with `following`. Also says if the connection was dead before."""
         begun, self._begun = self._begun, None
         try:
-            lease = self._lease = self._lease or self._pool.acquire()
+            lease = self._lease = self._lease or self._pool.acquire(
+                listener=self._transport.listener
+            )
             self._pool.pace()
             session = lease.connection.session
             mail = begun or outgoing.transaction(session)

@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 from collections.abc import Mapping
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from ..envelope import Address
 from ..errors import Disconnected, HeloRefused, MailError, ResponseError
@@ -70,6 +70,15 @@ class Client:
         self._context: ssl.SSLContext | None = None
         if host:
             self.connect(host, port)
+
+    @classmethod
+    def over(cls, connection: Connection, **kwargs: Any) -> Self:
+        """A client for a connection that is open already, such as `Transport.connection`."""
+        client = cls(**kwargs)
+        host, _, port = connection.host.rpartition(":")
+        client._host, client._port = host.strip("[]"), int(port) if port.isdigit() else 0
+        client._connection, client._session = connection, connection.session
+        return client
 
     def __enter__(self) -> Self:
         return self

@@ -115,15 +115,18 @@ def tls_context(
     certfile: str | None = None,
     keyfile: str | None = None,
     verify: bool = True,
+    shared: bool = True,
 ) -> ssl.SSLContext:
     """A context that verifies certificate and host name, TLS 1.2 or later.
 
-    The same context for the same arguments, since loading the CA bundle takes 20 ms.
+    The same context for the same arguments, since loading the CA bundle takes 20 ms; one of the
+    caller's own, to be changed, unless `shared`.
     Raises OptionError that names the option whose file cannot be used.
     """
     # OpenSSL looks at these when it loads the bundle, so they are part of what it loads.
     trust = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    return _tls_context(ca_file, ca_path, certfile, keyfile, verify, trust)
+    make = _tls_context if shared else _tls_context.__wrapped__
+    return make(ca_file, ca_path, certfile, keyfile, verify, trust)
 
 
 @functools.lru_cache(maxsize=64)
@@ -150,7 +153,9 @@ def _tls_context(
             context.load_cert_chain(certfile, keyfile, password=_no_prompt)
         except (OSError, ssl.SSLError, ValueError) as exc:
             named = f"certfile {certfile!r}" + (f" with keyfile {keyfile!r}" if keyfile else "")
-            raise OptionError(f"{named} cannot be used: {exc}") from exc
+            raise OptionError(
+                f"{named} cannot be used: {exc}. It must hold a PEM certificate and its key"
+            ) from exc
     return context
 
 

@@ -254,12 +254,14 @@ class Connection:
                     error = self._timed_out(self.timeouts.connect, "for the TLS handshake")
                     error.advice = "If this port does not start with TLS, use tls='starttls'"
                     raise error
-        except MailError:
+        except (MailError, OSError, ValueError) as exc:
+            self.close()
+            if isinstance(exc, MailError):
+                raise
+            raise self._tls_error(exc) from exc
+        except BaseException:
             self.close()
             raise
-        except (OSError, ValueError) as exc:
-            self.close()
-            raise self._tls_error(exc) from exc
 
     def _tls_error(self, exc: OSError | ValueError) -> MailError:
         if isinstance(exc, ssl.SSLCertVerificationError):

@@ -7,11 +7,12 @@ from ..options import TLS, Relay, Secret
 from ..protocol import dialogue
 from ..protocol.sasl import Credentials
 from ..protocol.session import Session
+from ..protocol.transcript import Listener
 from .connect import context_for, literal_of, open_socket
 from .driver import Connection
 
 
-def open_connection(relay: Relay) -> Connection:
+def open_connection(relay: Relay, listener: Listener | None = None) -> Connection:
     """Connect to a relay: greeted, in TLS as asked, logged in.
 
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
@@ -20,6 +21,7 @@ def open_connection(relay: Relay) -> Connection:
     context = context_for(relay)
     sock = open_socket(relay.host, relay.port, relay.timeouts.connect, relay.source_address)
     session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
+    session.transcript.listener = listener
     connection = Connection(
         sock,
         session,
@@ -44,7 +46,7 @@ def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
     session = connection.session
     offered = session.extensions.offers("STARTTLS")
     if mode is TLS.STARTTLS and not offered:
-        error = TLSError("the server does not offer STARTTLS, which is required here")
+        error = TLSError("STARTTLS extension not supported by server, but required here")
         error.advice = "Use tls='implicit' if this port speaks TLS at once, or another port"
         error.located(host=connection.host, phase="starttls", transcript=session.transcript.lines())
         raise error

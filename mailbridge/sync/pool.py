@@ -20,6 +20,7 @@ from .. import policy
 from ..errors import ConnectError, MailError, PoolTimeout
 from ..options import PoolOptions, Relay
 from ..protocol.command import Quit
+from ..protocol.transcript import Listener
 from ..report import DeliveryReport
 from .driver import Connection
 from .opening import open_connection
@@ -67,8 +68,10 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self.relay!r}: {self._lent} in use, {len(self._idle)} idle>"
 
-    def acquire(self, *, fresh: bool = False) -> Lease:
+    def acquire(self, *, fresh: bool = False, listener: Listener | None = None) -> Lease:
         """A connection that is ready for MAIL, an idle one unless `fresh`.
+
+        `listener` is told what is said on it until it is given back.
 
         Raises PoolTimeout if none becomes free in time, ConnectError at once while the relay
         has been failing (the breaker), and all that `open_connection` raises.
@@ -76,7 +79,9 @@ class Pool:
         self._enter()
         try:
             lease = None if fresh else self._take_idle()
-            return lease or self._open()
+            lease = lease or self._open(listener)
+            lease.connection.session.transcript.listener = listener
+            return lease
         except BaseException:
             self._leave()
             raise
@@ -87,6 +92,7 @@ class Pool:
             return  # Lent before a fork: not this process's to use, and closed already.
         lease.use.last_used = time.monotonic()
         lease.reused = True
+        lease.connection.session.transcript.listener = None
         if lease.connection.session.usable and lease.fit(self.options):
             with self._lock:
                 self._idle.append(lease)
@@ -182,7 +188,7 @@ class Pool:
                 return lease
             lease.connection.close()
 
-    def _open(self) -> Lease:
+    def _open(self, listener: Listener | None) -> Lease:
         wait = self._breaker.wait(time.monotonic())
         if wait:
             error = ConnectError(
@@ -192,7 +198,7 @@ class Pool:
             error.located(host=self.relay.address, phase="connect")
             raise error
         try:
-            connection = open_connection(self.relay)
+            connection = open_connection(self.relay, listener)
         except MailError as exc:
             self._breaker.note(not isinstance(exc, ConnectError), time.monotonic())
             raise

@@ -13,6 +13,7 @@ from ..errors import InvalidInput, MailError
 from ..options import Relay, RetryPolicy
 from ..outgoing import Content, Outgoing, describe, not_attempted, warn_of_refused
 from ..protocol import delivery
+from ..protocol.transcript import Listener
 from ..report import DeliveryReport, OnRefused
 from .batch import Batch
 from .driver import Connection
@@ -25,7 +26,8 @@ class Transport:
     `relay` is a Relay, a URL, or a list of them for failover (`round_robin` starts with another
     each time). Connections come from the process's pool and go back to it; between `open()` and
     `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
-    again where nothing was handed over; `on_refused` what to do about refused recipients.
+    again where nothing was handed over; `on_refused` what to do about refused recipients;
+    `listener` is told each line of the dialogue, "C" or "S" and the lines, secrets masked.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class Transport:
         on_refused: OnRefused | str = OnRefused.RAISE,
         retry: RetryPolicy | None = None,
         round_robin: bool = False,
+        listener: Listener | None = None,
     ) -> None:
         given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
         self.relays = tuple(Relay.from_url(r) if isinstance(r, str) else r for r in given)
@@ -43,6 +46,7 @@ class Transport:
         self.on_refused = OnRefused.parse(on_refused)
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
+        self.listener = listener
         self._turn = 0
         self._lock = threading.RLock()
         self._kept: Lease | None = None
@@ -77,7 +81,7 @@ class Transport:
             if self._kept is not None and self._kept.connection.alive():
                 return False
             self.close()
-            self._kept = pool_for(self.relay).acquire()
+            self._kept = pool_for(self.relay).acquire(listener=self.listener)
             return True
 
     def close(self) -> None:
@@ -208,7 +212,7 @@ class Transport:
         self, pool: Pool, outgoing: Outgoing, *, fresh: bool
     ) -> tuple[DeliveryReport, bool]:
         try:
-            lease = pool.acquire(fresh=fresh)
+            lease = pool.acquire(fresh=fresh, listener=self.listener)
         except MailError as error:
             return not_attempted(outgoing, error, pool.relay), False
         reused = lease.reused
@@ -230,7 +234,7 @@ class Transport:
         pool.release(lease)
         try:
             if policy.was_stale(report):
-                self._kept = pool.acquire(fresh=True)
+                self._kept = pool.acquire(fresh=True, listener=self.listener)
                 report = deliver(pool, self._kept, outgoing)
                 report.attempts += 1
         except MailError as error:
