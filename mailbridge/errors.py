@@ -201,6 +201,8 @@ class ProtocolViolation(Disconnected, smtplib.SMTPResponseException):
     `smtp_code` is -1 for a line that is no reply, 500 for one that is too long, as in smtplib.
     """
 
+    smtp_error: bytes
+
     def __init__(self, message: str, code: int = -1, error: bytes = b"") -> None:
         super(Exception, self).__init__(message)
         self.smtp_code = code

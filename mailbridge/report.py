@@ -122,8 +122,9 @@ class DeliveryReport:
     `recipients` maps each address, in the order given, to its RecipientResult. `reply` is the
     server's reply to the content, `relay` "host:port", `attempts` the connections tried,
     `transcript` the last lines of the dialogue if somebody was not reached, `session_usable`
-    whether the connection outlived it, `error` what ended the attempt, if anything did (None for refused recipients): a MailError, or
-    an InvalidInput that was found when the mail was fitted to the server.
+    whether the connection outlived it, `error` what ended the attempt, if anything did (None
+    for refused recipients): a MailError, or an InvalidInput that was found when the mail was
+    fitted to the server.
     """
 
     recipients: dict[str, RecipientResult]

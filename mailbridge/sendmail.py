@@ -18,7 +18,7 @@ from .report import DeliveryReport, Phase, RecipientResult, State
 def plan(
     session: Session,
     envelope: Envelope,
-    content: Body,
+    content: Body | bytes,
     mail_options: Iterable[str] = (),
     rcpt_options: Iterable[str] = (),
 ) -> MailTransaction:
@@ -29,6 +29,8 @@ def plan(
     Raises NotSupported for SMTPUTF8, REQUIRETLS or 8-bit content that the server does not offer.
     """
     extensions = session.extensions
+    if isinstance(content, bytes):
+        content = Buffer(content)
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
     if not content.is_ascii:
         # What the caller says of BODY must be true of the content.

@@ -3,3 +3,18 @@
 The directories under tests/ are namespace packages (no ``__init__.py``): import helpers by their
 full name, ``from tests.interop.postfix import start_postfix``.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import mailbridge
+
+
+@pytest.fixture(autouse=True)
+def _empty_pools() -> Iterator[None]:
+    """No test finds, or leaves, a connection of another's in a pool."""
+    yield
+    mailbridge.close_pools()

@@ -13,7 +13,7 @@ import pytest
 
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, MailError, OnRefused, Relay, Transport
 from mailbridge.options import Secret
-from mailbridge.protocol import dialogue, transaction
+from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Raw, Rset
 from mailbridge.protocol.content import canonical
 from mailbridge.protocol.reply import Reply
@@ -92,7 +92,7 @@ class BySession:
             case "send":
                 sender, recipients, options = mail_of(step)
                 mail = plan(session, Envelope(sender, recipients), canonical(content), options)
-                return transaction.deliver(session, mail)
+                return delivery.deliver(session, mail)
             case "rset":
                 return session.command(Rset())
             case "quit":

@@ -52,8 +52,8 @@ def deliver(
         yield from reset(session)
     report = mail.report()
     report.session_usable = session.alive
-    if report.error is not None and not session.alive:
-        report.error.session_usable = False
+    if mail.error is not None and not session.alive:
+        mail.error.session_usable = False
     return report
 
 

@@ -8,7 +8,7 @@ session: `usable` turns false, and whoever holds the socket closes it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
@@ -30,8 +30,8 @@ from .command import (
     Rset,
     Unprompted,
 )
-from .content import PIECE
 from .extension import Extensions
+from .output import Output, Sent
 from .reply import Reply, ReplyParser
 from .transcript import Transcript
 
@@ -40,23 +40,6 @@ T = TypeVar("T")
 #: A conversation: yields what it waits for, returns its result. Loss of the connection and
 #: time-outs are thrown into it.
 Dialogue: TypeAlias = Generator[Need, None, T]
-
-
-class _Unanswered:
-    """A command on its way. `end` is the place of its last octet in the stream, once known."""
-
-    __slots__ = ("ahead", "command", "end", "pieces")
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.end: int | None = None
-        self.pieces: Iterator[bytes] = iter(())
-        self.ahead: bytes | None = b""
-
-    def next_piece(self) -> bytes:
-        """The next piece of a content; `ahead` is None once it was the last."""
-        piece, self.ahead = self.ahead, next(self.pieces, None)
-        return piece or b""
 
 
 class Session:
@@ -73,10 +56,8 @@ class Session:
         self.answered = 0
         self.unusable_because: str | None = None
         self._parser = ReplyParser()
-        self._unanswered: deque[_Unanswered] = deque()
-        self._output: deque[bytes | _Unanswered] = deque()
-        # Octets taken out to be written, handed to the kernel in the call under way, and written.
-        self._taken = self._sending = self._sent = 0
+        self._unanswered: deque[Sent] = deque()
+        self._output = Output()
         self.eof = False
         self._secrets: tuple[Hidden, ...] = ()
         self._peeked: Reply | None = None
@@ -104,72 +85,43 @@ class Session:
         if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
-            unanswered = _Unanswered(command)
-            if isinstance(command, Content):
-                unanswered.pieces = iter(command.pieces)
-                unanswered.next_piece()
-                # RFC 2033 section 4.2: LMTP answers once for each recipient.
-                self._unanswered.extend([unanswered] * command.replies)
-            else:
-                self._unanswered.append(unanswered)
+            item = Sent(command)
+            # RFC 2033 section 4.2: LMTP answers content once for each recipient.
+            replies = command.replies if isinstance(command, Content) else 1
+            self._unanswered.extend([item] * replies)
             if isinstance(command, Mail):
                 # From here on, until the reply says otherwise: whoever is interrupted now must
                 # not send the next mail into this transaction.
                 self.in_transaction = True
-            if command.silent:
-                unanswered.end = self._taken
-            else:
-                self._output.append(unanswered)
+            self._output.put(item)
             self.transcript.note(command)
 
     def send_raw(self, data: bytes) -> None:
         """Queue octets that are no command and that nothing answers by themselves."""
-        self._output.append(data)
+        self._output.put_raw(data)
 
     def data_to_send(self) -> list[bytes]:
         """The next octets to write; empty if there are none. Content comes piece by piece.
 
         What follows a content is in the same list as its end, for one write.
         """
-        chunks: list[bytes] = []
-        size = 0
-        while self._output and size < PIECE:
-            head = self._output.popleft()
-            chunk = head if isinstance(head, bytes) else self._next_piece(head)
-            if chunk:
-                chunks.append(chunk)
-                size += len(chunk)
-        return chunks
-
-    def _next_piece(self, item: _Unanswered) -> bytes:
-        """The wire form of a command, or a piece of a content, and its place in the stream."""
-        piece = item.next_piece() if isinstance(item.command, Content) else item.command.wire
-        self._taken += len(piece)
-        if isinstance(item.command, Content) and item.ahead is not None:
-            self._output.appendleft(item)
-        else:
-            item.end = self._taken
-        return piece
+        return self._output.take()
 
     def sending(self, octets: int) -> None:
         """The driver is about to hand `octets` to the kernel. From here on they may have left."""
-        self._sending = self._sent + octets
+        self._output.sending(octets)
 
     def sent(self, octets: int) -> None:
         """The kernel took `octets`, and no more than those."""
-        self._sent += octets
-        self._sending = self._sent
+        self._output.sent(octets)
 
     @property
     def handed_over(self) -> bool:
         """True if the last octet of a content that is not answered yet may have left."""
         return any(
-            isinstance(item.command, Content) and item.command.last and self._has_left(item)
+            isinstance(item.command, Content) and item.command.last and self._output.has_left(item)
             for item in self._unanswered
         )
-
-    def _has_left(self, item: _Unanswered) -> bool:
-        return item.end is not None and item.end <= max(self._sent, self._sending)
 
     # What comes in.
 
@@ -192,8 +144,7 @@ class Session:
     @property
     def writing_content(self) -> bool:
         """True if the next octets to write are content, which a server may cut short."""
-        head = self._output[0] if self._output else None
-        return isinstance(head, _Unanswered) and isinstance(head.command, Content)
+        return self._output.at_content
 
     @property
     def oldest_unanswered(self) -> Command | None:
@@ -218,7 +169,7 @@ class Session:
     @property
     def answered_early(self) -> bool:
         """True if a reply came to something that is not written to its end."""
-        if not self._unanswered or self._has_left(self._unanswered[0]):
+        if not self._unanswered or self._output.has_left(self._unanswered[0]):
             return False
         if self._peeked is None:
             self._peeked = self._parse()
@@ -320,15 +271,18 @@ class Session:
             reply = self._parser.next_reply()
         except ProtocolViolation as violation:
             self.abandon("the server sent something that is no reply")
-            violation.smtp_error = self._masked(bytes(violation.smtp_error))
-            violation.args = tuple(self._masked(str(a).encode()).decode() for a in violation.args)
-            raise
+            # An echo of what was secret is in the text, and in the parser's frames.
+            raise ProtocolViolation(
+                self._masked(str(violation).encode()).decode(),
+                violation.smtp_code,
+                self._masked(violation.smtp_error),
+            ) from None
         if reply is not None and self._secrets:
             reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
         return reply
 
-    def _check_timing(self, waiting: _Unanswered, reply: Reply) -> None:
-        if self._has_left(waiting) or reply.code == 421:
+    def _check_timing(self, waiting: Sent, reply: Reply) -> None:
+        if self._output.has_left(waiting) or reply.code == 421:
             return
         self._output.clear()
         self.abandon("the server answered before it had heard everything")

@@ -26,8 +26,9 @@ def client(server: Server, **options: Any) -> SMTP:
 
 
 def transport(server: Server, on_refused: str = "raise", **options: Any) -> Transport:
-    """A transport to ``server``, without TLS unless ``options`` say so."""
-    options = {"tls": "none", "timeout": 5, "local_hostname": "me", **options}
+    """A transport to ``server``, without TLS or a kept connection unless ``options`` say so."""
+    # One mail a connection, so that a test sees its end; the pool has tests of its own.
+    options = {"tls": "none", "timeout": 5, "local_hostname": "me", "max_messages": 1, **options}
     relay = Relay.from_options(host=options.pop("host", server.host), port=server.port, **options)
     return Transport(relay, on_refused=on_refused)
 
