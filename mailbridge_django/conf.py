@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import django.core.mail.utils
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
 
-from mailbridge import TLS, OnRefused, OptionError, Relay, Secret
+from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret, close_pools
+from mailbridge.convert import boolean, words
 from mailbridge.host import check_helo_name
 from mailbridge.options import OPTION_NAMES
-from mailbridge.sync import connect
+from mailbridge.sync.connect import tls_context
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -38,8 +40,16 @@ DJANGO_OPTIONS = {
     "ssl_keyfile": "EMAIL_SSL_KEYFILE",
     "ssl_certfile": "EMAIL_SSL_CERTFILE",
 }
+#: When to try again: fields of RetryPolicy.
+RETRY_OPTIONS = {
+    "tries": "tries",
+    "retry_delay": "delay",
+    "retry_max_delay": "max_delay",
+    "retry_deadline": "deadline",
+}
+_OF_TRANSPORT = {"on_refused", "relays", "round_robin", *RETRY_OPTIONS}
 #: Ours: keyword arguments, so OPTIONS under MAILERS, and keys of MAILBRIDGE.
-OWN_OPTIONS = (OPTION_NAMES | {"on_refused"}) - DJANGO_OPTIONS.keys()
+OWN_OPTIONS = (OPTION_NAMES | _OF_TRANSPORT) - DJANGO_OPTIONS.keys()
 #: What a url says; with one, these are not taken from EMAIL_*.
 _IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
 _FILES = ("ca_file", "certfile", "keyfile")
@@ -60,6 +70,9 @@ class Config:
     ssl_keyfile: str | None
     ssl_certfile: str | None
     on_refused: OnRefused = OnRefused.RAISE
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    relays: tuple[Relay, ...] = ()
+    round_robin: bool = False
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -172,7 +185,7 @@ def _check_contradictions(
 
 def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
     own = dict(own)
-    on_refused = OnRefused.parse(own.pop("on_refused", OnRefused.RAISE))
+    transport = {name: own.pop(name) for name in _OF_TRANSPORT & own.keys()}
     files = {name: own.pop(name) for name in _FILES if name in own}
     options = own | {n: given[n] for n in ("host", "port", "timeout") if n in given}
     options |= credentials(given.get("username"), given.get("password"))
@@ -201,9 +214,30 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         timeout=given.get("timeout"),
         ssl_keyfile=given.get("ssl_keyfile"),
         ssl_certfile=given.get("ssl_certfile"),
-        on_refused=on_refused,
+        on_refused=OnRefused.parse(transport.get("on_refused", OnRefused.RAISE)),
+        retry=_retry(transport),
+        relays=_relays(transport.get("relays", ())),
+        round_robin=boolean("round_robin", transport.get("round_robin", False)),
         own=own,
     )
+
+
+def _retry(given: Mapping[str, Any]) -> RetryPolicy:
+    fields = {RETRY_OPTIONS[name]: given[name] for name in RETRY_OPTIONS if name in given}
+    for name, field_name in RETRY_OPTIONS.items():
+        try:
+            RetryPolicy(**{n: value for n, value in fields.items() if n == field_name})
+        except OptionError as exc:
+            raise OptionError(re.sub(rf"^{field_name}\b", name, str(exc))) from exc
+    return RetryPolicy(**fields)
+
+
+def _relays(given: Any) -> tuple[Relay, ...]:
+    """The relays to go on to, each from its URL."""
+    try:
+        return tuple(map(Relay.from_url, words("relays", given)))
+    except OptionError as exc:
+        raise OptionError(f"relays: {exc}") from exc
 
 
 def django_options(backend: EmailBackend) -> dict[str, Any]:
@@ -250,11 +284,10 @@ def new_context(backend: EmailBackend) -> ssl.SSLContext:
     """A TLS context for the backend's options that nobody else has. Raises ImproperlyConfigured."""
     given = django_options(backend)
     options = {**backend.options, **_certificate(given)}
-    # The core's own function returns one context to all who ask for the same.
-    build = connect._tls_context.__wrapped__
     names = ("ca_file", "ca_path", "certfile", "keyfile")
+    files = {name: options.get(name) for name in names}
     try:
-        return build(*map(options.get, names), options.get("tls_verify", True), (None, None))
+        return tls_context(**files, verify=options.get("tls_verify", True), shared=False)
     except OptionError as exc:
         raise wrong_option(exc, given, backend.alias) from exc
 
@@ -296,3 +329,12 @@ def wrong_option(
         named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
         text += f" ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else ""
     return misconfigured(text, alias)
+
+
+def _forget_connections(*, setting: str, **kwargs: Any) -> None:
+    """In tests: what was connected to by the settings of before is not for those of now."""
+    if setting in ("MAILERS", "MAILBRIDGE") or setting.startswith("EMAIL_"):
+        close_pools()
+
+
+setting_changed.connect(_forget_connections, dispatch_uid="mailbridge")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import smtplib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mailbridge
-from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, OnRefused, Transport
+from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, OnRefused, Transport, policy
 from mailbridge.message import message_id, seven_bit
 from mailbridge.report import Phase, RecipientResult, State
+from mailbridge.sync.driver import Connection
 
 Answer = tuple[int, bytes]
 
@@ -27,6 +30,10 @@ class Refused(dict[str, Answer]):
         self.report = report
 
 
+# What changes nothing about a session. After anything else it is not for the next user.
+_HARMLESS = ("noop", "sock", "has_extn", "esmtp_features", "does_esmtp", "ehlo_resp")
+
+
 class OpenConnection:
     """An open transport that looks like an `smtplib.SMTP` that is connected and logged in.
 
@@ -35,10 +42,14 @@ class OpenConnection:
     is done on the session of the moment and raises SMTPServerDisconnected if there is none.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, private: bool = False) -> None:
         self.transport = transport
+        #: True once something may have been done to the session that the next user must not meet.
+        self.touched = False
+        self._private = private
+        self._took_unicode = True
         self._debuglevel = 0
-        self._client: SMTP | None = None
+        self._client: tuple[Connection | None, SMTP] | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self.transport.relay.address}>"
@@ -76,22 +87,41 @@ class OpenConnection:
         refused = some.recipients if isinstance(some, mailbridge.RecipientsRefused) else {}
         return Refused(refused, report)
 
-    @property
-    def transcript(self) -> tuple[str, ...]:
-        """The last lines of the dialogue, credentials masked."""
-        connection = self.transport._connection
-        return () if connection is None else connection.session.transcript.lines()
+    def send_many(self, mails: Iterable[tuple[Envelope, bytes]]) -> Generator[DeliveryReport]:
+        """Send mails as they come, pipelined, and yield a report for each, in their order."""
+        # A batch leases for itself. Its place in the pool must not be taken by what is kept here.
+        kept = self.transport.connection is not None
+        self._took_unicode = self.takes_unicode
+        self.transport.close()
+        try:
+            yield from self.transport.send_many(mails)
+        finally:
+            if kept:
+                with contextlib.suppress(mailbridge.MailError):
+                    self.transport.open()
 
     @property
     def takes_unicode(self) -> bool:
         """False if the server is known to take no local part outside ASCII (RFC 6531)."""
-        lost = self.transport.connection is None
-        return lost or self._session().has_extn("smtputf8")
+        connection = self.transport.connection
+        if connection is None or not connection.open:
+            return self._took_unicode
+        return connection.session.extensions.offers("SMTPUTF8")
 
     def set_debuglevel(self, debuglevel: int) -> None:
         """Print the dialogue to stderr, as smtplib does; credentials are masked."""
         self._debuglevel = debuglevel
-        self._client = None
+        self.transport.listener = self._show if debuglevel else None
+        if self.transport.connection is not None:
+            self.transport.connection.session.transcript.listener = self.transport.listener
+
+    def give_back(self) -> bool:
+        """Let go of the connection: it may carry other mail. False if it must be closed instead."""
+        connection = self.transport.connection
+        if connection is not None and connection.open and (self.touched or self._private):
+            return False
+        self.transport.close()
+        return True
 
     def quit(self) -> Answer:
         """Say QUIT and close. Returns the reply. Raises SMTPServerDisconnected if none comes."""
@@ -108,24 +138,50 @@ class OpenConnection:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._session(), name)
+        found = getattr(self._session(), name)
+        if name not in _HARMLESS:
+            self.touched = True
+        return found
 
     def _session(self) -> SMTP:
         """The client of level 1 for the connection that the transport holds at the moment."""
         connection = self.transport.connection
-        client = self._client
-        if client is None or client._connection is not connection:
+        if self._client is None or self._client[0] is not connection:
             relay = self.transport.relay
-            client = (LMTP if relay.lmtp else SMTP)(
-                local_hostname=relay.local_hostname or "localhost"
-            )
-            client._host, client._port = relay.host, relay.port
-            client.set_debuglevel(self._debuglevel)
-            if connection is not None:
-                client._connection, client._session = connection, connection.session
-                connection.session.transcript.listener = client._show
-            self._client = client
-        return client
+            kind, name = LMTP if relay.lmtp else SMTP, relay.local_hostname or "localhost"
+            if connection is None:
+                client = kind(local_hostname=name)
+            else:
+                client = kind.over(connection, local_hostname=name)
+            self._client = connection, client
+        return self._client[1]
+
+    def _show(self, side: str, lines: list[str]) -> None:
+        now = [time.strftime("%H:%M:%S")] if self._debuglevel > 1 else []
+        for line in lines:
+            print(*now, "send:" if side == "C" else "reply:", repr(line), file=sys.stderr)
+
+
+#: What tests and subclasses put something else in place of; then mails go through it, one by one.
+_SENDMAIL = OpenConnection.sendmail
+
+
+def may_pipeline(connection: Any) -> bool:
+    """True if `connection` is ours and nobody has a hand in how it sends."""
+    return (
+        type(connection) is OpenConnection
+        and not connection.touched
+        and "sendmail" not in vars(connection)
+        and OpenConnection.sendmail is _SENDMAIL
+    )
+
+
+def may_still_go(transport: Transport, error: mailbridge.MailError) -> bool:
+    """True if mail may be sent although there is no connection: later, or by another relay."""
+    report = DeliveryReport({}, error=error)
+    return (transport.retry.tries > 1 and policy.may_retry(report)) or (
+        len(transport.relays) > 1 and policy.may_fail_over(report)
+    )
 
 
 def attempt(connection: Any, envelope: Envelope, content: bytes) -> DeliveryReport:

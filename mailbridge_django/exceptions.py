@@ -31,6 +31,7 @@ __all__ = [
     "MailError",
     "MessageRefused",
     "NotSupported",
+    "PoolTimeout",
     "ProtocolViolation",
     "RecipientsRefused",
     "ReplyTimeout",
@@ -85,6 +86,10 @@ class ConnectRefused(ConnectError, mailbridge.ConnectRefused):
 
 class ConnectTimeout(ConnectError, mailbridge.ConnectTimeout):
     """No connection within the connect time-out."""
+
+
+class PoolTimeout(ConnectTimeout, mailbridge.PoolTimeout):
+    """All connections that the pool may have are in use, and none became free in time."""
 
 
 class TLSError(MailError, mailbridge.TLSError):

@@ -1,13 +1,10 @@
-"""Reports on messages that no server was asked to take, and words on those that one refused."""
+"""Reports on messages that no server was asked to take."""
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-from mailbridge import DeliveryReport, InvalidInput, MailError, OnRefused, RecipientResult, State
-
-logger = logging.getLogger("mailbridge")
+from mailbridge import DeliveryReport, InvalidInput, MailError, RecipientResult, State
 
 
 def not_tried(message: Any, error: Exception) -> DeliveryReport:
@@ -29,10 +26,3 @@ def not_tried(message: Any, error: Exception) -> DeliveryReport:
         None if sender is None else str(sender),
         error=error if isinstance(error, (MailError, InvalidInput)) else None,
     )
-
-
-def warn_of_refused(report: DeliveryReport, policy: OnRefused) -> None:
-    """Log the recipients that "raise if all" lets pass."""
-    for result in report:
-        if policy is OnRefused.RAISE_IF_ALL and result.state is not State.ACCEPTED:
-            logger.warning("%s: recipient not reached: %s", report.relay, result)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
+import itertools
 import logging
 import os
 import ssl
 import threading
 from collections.abc import Iterable
-from contextlib import suppress
 from smtplib import SMTPException, SMTPServerDisconnected
 from typing import Any
 
@@ -17,31 +16,28 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import cached_property
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport
+from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Relay, Transport
+from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions
-from ..connection import OpenConnection, attempt
-from ..message import addr_spec, to_mail
-from ..report import not_tried, warn_of_refused
+from ..batch import Batch, attach
+from ..connection import OpenConnection, attempt, may_pipeline, may_still_go
+from ..message import Mail, addr_spec, to_mail
+from ..report import not_tried
 
 logger = logging.getLogger("mailbridge")
 
-# Where these come from, the next message of a batch would only wait for the same again.
-_UNREACHABLE = (
-    mailbridge.ConnectError,
-    mailbridge.TLSError,
-    mailbridge.AuthenticationFailed,
-    mailbridge.GreetingRefused,
-    mailbridge.HeloRefused,
-)
+# Which relay is next with round_robin, counted by the process: a backend often sends only once.
+_turns = itertools.count()
 
 
 class EmailBackend(BaseEmailBackend):
     """Sends Django's messages by SMTP and says what became of every recipient.
 
     Takes the arguments of Django's own SMTP backend in their order, and by keyword every option
-    of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, `local_hostname`, ...) and
-    `on_refused`. What is not given comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
+    of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, ...) and `on_refused`, `tries`,
+    `retry_delay`, `retry_max_delay`, `retry_deadline`, `relays`, `round_robin`. What is not given
+    comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
     Raises ImproperlyConfigured for a wrong option (InvalidMailer on Django 6.1 with an alias),
     ValueError for EMAIL_USE_TLS together with EMAIL_USE_SSL.
 
@@ -97,6 +93,9 @@ class EmailBackend(BaseEmailBackend):
         self.ssl_keyfile = config.ssl_keyfile
         self.ssl_certfile = config.ssl_certfile
         self.on_refused = config.on_refused
+        self.retry = config.retry
+        self.relays = config.relays
+        self.round_robin = config.round_robin
         self.options = config.own
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
@@ -129,9 +128,9 @@ class EmailBackend(BaseEmailBackend):
     # Opening and closing.
 
     def open(self) -> bool | None:
-        """Connect, start TLS and log in, unless that was done.
+        """Get a connection that is logged in, unless there is one: one that is kept, or a new one.
 
-        Returns True if a connection was made, False if there was one, None if that failed and
+        Returns True if that was done, False if there was one, None if that failed and
         `fail_silently` is set. Raises ConnectError, TLSError, AuthenticationFailed or another
         MailError; ImproperlyConfigured for an option that turns out to be wrong.
         """
@@ -155,7 +154,7 @@ class EmailBackend(BaseEmailBackend):
             return True
 
     def close(self) -> None:
-        """Say QUIT and close. Does nothing if nothing is open."""
+        """Let go of the connection; the process keeps it for a while. Nothing if none is open."""
         with self._lock:
             try:
                 self._close_partial()
@@ -178,6 +177,8 @@ class EmailBackend(BaseEmailBackend):
             self._close_connection(partial)
 
     def _close_connection(self, connection: Any) -> None:
+        if isinstance(connection, OpenConnection) and connection.give_back():
+            return
         try:
             connection.quit()
         except (ssl.SSLError, SMTPServerDisconnected):
@@ -192,22 +193,32 @@ class EmailBackend(BaseEmailBackend):
             return self._connect_by_class()
         context = self._own_context()
         relay = conf.relay_of(self, context)
-        if context is not None and "allow_insecure_auth" not in self.options:
+        if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
-        transport = Transport(relay, on_refused=self.on_refused)
+        transport = Transport(self._in_turn(relay), on_refused=self.on_refused, retry=self.retry)
         try:
             transport.open()
         except OptionError as exc:
             raise conf.wrong_option(exc, conf.django_options(self), self.alias) from exc
-        return OpenConnection(transport)
+        except mailbridge.MailError as exc:
+            if not may_still_go(transport, exc):
+                raise
+        # Nobody else could use a connection that was made with a context of this backend's own.
+        return OpenConnection(transport, private=context is not None)
+
+    def _in_turn(self, relay: Relay) -> list[Relay]:
+        name = relay.local_hostname
+        relays = [relay, *(r.using(local_hostname=r.local_hostname or name) for r in self.relays)]
+        first = next(_turns) % len(relays) if self.round_robin else 0
+        return relays[first:] + relays[:first]
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""
         if not (self.use_tls or self.use_ssl or self.options.get("tls")):
             return None
         overridden = type(self).ssl_context is not EmailBackend.ssl_context
-        if overridden or "ssl_context" in vars(self) or "ssl_context" in self.options:
+        if overridden or "ssl_context" in vars(self):
             return self.ssl_context
         return None
 
@@ -249,7 +260,12 @@ class EmailBackend(BaseEmailBackend):
                 self._none_sent(email_messages, mailbridge.Disconnected("there is no connection"))
                 return 0
             try:
-                return self._send_each(email_messages)
+                batch = Batch(self)
+                if self._is_plain():
+                    batch.pipelined(email_messages, self.connection)
+                else:
+                    batch.one_by_one(email_messages)
+                return batch.finish()
             finally:
                 if opened:
                     self._close_quietly()
@@ -258,91 +274,72 @@ class EmailBackend(BaseEmailBackend):
         messages = list(messages)
         for message in messages:
             report = not_tried(message, error)
-            _attach(message, report)
+            attach(message, report)
             if isinstance(error, exceptions.MailError) and len(messages) == 1:
                 error.message, error.report = message, report
 
-    def _send_each(self, messages: Iterable[EmailMessage]) -> int:
-        sent = 0
-        errors: list[Exception] = []
-        reports: list[DeliveryReport] = []
-        unreachable: mailbridge.MailError | None = None
-        for message in messages:
-            _attach(message, None)
-            try:
-                if unreachable is None:
-                    sent += bool(self._send(message))
-                else:
-                    self._give_up(message, unreachable)
-            except Exception as exc:
-                # One bad message must not stop the rest: it is raised when they are sent.
-                if getattr(message, "delivery_report", None) is None:
-                    _attach(message, not_tried(message, exc))
-                errors.append(exc)
-            report = getattr(message, "delivery_report", None) or DeliveryReport({})
-            reports.append(report)
-            if isinstance(report.error, _UNREACHABLE):
-                unreachable = report.error
-        if len(errors) > 1:
-            raise exceptions.BatchError(tuple(errors), tuple(reports)) from errors[0]
-        if errors:
-            raise errors[0]
-        return sent
+    def _is_plain(self) -> bool:
+        """True if no subclass and no test has a hand in how a message is sent."""
+        overridden = type(self)._send is not _SEND or "_send" in vars(self)
+        return not overridden and may_pipeline(self.connection)
 
     def _send(self, email_message: EmailMessage) -> bool:
         """Send one message over the open connection, and put the report on it.
 
         Returns True if the server took it for at least one recipient. Raises as
-        `send_messages` does.
+        `send_messages` does. `send_messages` calls it where it is overridden.
         """
-        if not any(email_message.recipients()):
-            _attach(email_message, DeliveryReport({}))
+        mail = self.prepare(email_message)
+        if mail is None:
             return False
         connection = self.connection
-        ours = isinstance(connection, OpenConnection)
-        mail = to_mail(
-            email_message,
-            smtputf8=ours and connection.takes_unicode,
-            prepare=self.prep_address,
-        )
-        if not ours and self.on_refused is mailbridge.OnRefused.ABORT:
+        if (
+            not isinstance(connection, OpenConnection)
+            and self.on_refused is mailbridge.OnRefused.ABORT
+        ):
             raise conf.misconfigured(
                 "on_refused='abort' needs a connection that mailbridge has opened; open() or"
                 " connection_class of this backend is overridden.",
                 self.alias,
             )
         report = attempt(connection, mail.envelope, mail.content)
-        _attach(email_message, report)
-        failure = report.failure(self.on_refused)
-        if failure is None:
+        if report.failure(self.on_refused) is None:
             warn_of_refused(report, self.on_refused)
-        elif not isinstance(failure, mailbridge.MailError):
+        return self.settle(email_message, report)
+
+    def prepare(self, email_message: EmailMessage) -> Mail | None:
+        """What is sent for a message, None if it has no recipients. Raises ValueError."""
+        if not any(email_message.recipients()):
+            attach(email_message, DeliveryReport({}))
+            return None
+        connection = self.connection
+        return to_mail(
+            email_message,
+            smtputf8=isinstance(connection, OpenConnection) and connection.takes_unicode,
+            prepare=self.prep_address,
+        )
+
+    def settle(self, email_message: EmailMessage, report: DeliveryReport) -> bool:
+        """Put the report on the message, and raise or log what `on_refused` says of it.
+
+        Returns True if the server took it for at least one recipient.
+        """
+        attach(email_message, report)
+        failure = report.failure(self.on_refused)
+        if isinstance(failure, mailbridge.MailError):
+            self.raise_or_log(exceptions.about(failure, email_message))
+        elif failure is not None:
             raise failure
-        else:
-            error = exceptions.about(failure, email_message)
-            if ours:
-                error.located(transcript=connection.transcript)
-            if not self.fail_silently:
-                raise error from error.__cause__
-            self._silenced(error)
         return bool(report.accepted)
 
-    def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> None:
-        """A message of a batch that is not tried any more, since there is no way to the server."""
-        if not any(message.recipients()):
-            return
-        error = exceptions.about(copy.copy(because), message)
-        error.report = not_tried(message, error)
-        _attach(message, error.report)
+    def raise_or_log(self, error: exceptions.MailError) -> None:
+        """Raise the error, unless `fail_silently` is set."""
         if not self.fail_silently:
-            raise error
+            raise error from error.__cause__
         self._silenced(error)
 
     def _silenced(self, error: Exception) -> None:
         logger.warning("not raised, since fail_silently is set: %s", error)
 
 
-def _attach(message: EmailMessage, report: DeliveryReport | None) -> None:
-    # Not everything in a batch is a message that takes attributes; that is its own error.
-    with suppress(AttributeError):
-        message.delivery_report = report  # type: ignore[attr-defined]
+_SEND = EmailBackend._send

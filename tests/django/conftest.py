@@ -9,6 +9,7 @@ import django
 import pytest
 from django.conf import settings
 
+from mailbridge import close_pools
 from mailbridge.testing import ScriptedServer, TestCA
 
 PAIRS = django.VERSION < (6, 0)
@@ -61,6 +62,13 @@ LEGACY = {
     "use_ssl": "EMAIL_USE_SSL",
     "timeout": "EMAIL_TIMEOUT",
 }
+
+
+@pytest.fixture(autouse=True)
+def _pools() -> Iterator[None]:
+    """No test meets a connection of another's."""
+    yield
+    close_pools()
 
 
 @pytest.fixture

@@ -1,0 +1,152 @@
+"""The messages of one `send_messages` call: each is tried, and what became of it is kept."""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from django.core.mail import EmailMessage
+
+import mailbridge
+from mailbridge import DeliveryReport, Envelope
+
+from . import exceptions
+from .connection import OpenConnection
+from .report import not_tried
+
+if TYPE_CHECKING:
+    from .backends.smtp import EmailBackend
+
+# Where these come from, the next message of a batch would only wait for the same again.
+_UNREACHABLE = (
+    mailbridge.ConnectError,
+    mailbridge.TLSError,
+    mailbridge.AuthenticationFailed,
+    mailbridge.GreetingRefused,
+    mailbridge.HeloRefused,
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Try:
+    """A message, and the error if it failed. `report` is what the message had when it ended."""
+
+    message: EmailMessage
+    error: Exception | None = None
+    report: DeliveryReport | None = None
+
+
+class Batch:
+    """Sends messages by a backend, in their order. `finish` tells, or raises, how it went."""
+
+    def __init__(self, backend: EmailBackend) -> None:
+        self._backend = backend
+        self._tries: list[_Try] = []
+        self._sent = 0
+        self._unreachable: mailbridge.MailError | None = None
+        self._broken: Exception | None = None
+
+    def one_by_one(self, messages: Iterable[EmailMessage]) -> None:
+        """Send through the backend's `_send`, or give them up if there is no way to the server."""
+        for message in messages:
+            self._try_alone(self._begin(message))
+
+    def pipelined(self, messages: Iterable[EmailMessage], connection: OpenConnection) -> None:
+        """Send through the transport, which has the next message ready while it waits."""
+        rest = iter(messages)
+        waiting: deque[_Try] = deque()
+        with closing(connection.send_many(self._mails(rest, waiting))) as reports:
+            for report in reports:
+                one = waiting.popleft()
+                self._end(one, partial(self._backend.settle, one.message, report))
+                if self._unreachable is not None:
+                    break
+        for one in waiting:
+            self._try_alone(one)
+        if self._broken is not None:
+            raise self._broken
+        self.one_by_one(rest)
+
+    def finish(self) -> int:
+        """How many messages the server took. Raises the error, BatchError if there are several."""
+        errors = tuple(one.error for one in self._tries if one.error is not None)
+        if len(errors) > 1:
+            reports = tuple(one.report or DeliveryReport({}) for one in self._tries)
+            raise exceptions.BatchError(errors, reports) from errors[0]
+        if errors:
+            raise errors[0]
+        return self._sent
+
+    def _begin(self, message: EmailMessage) -> _Try:
+        attach(message, None)
+        self._tries.append(_Try(message))
+        return self._tries[-1]
+
+    def _mails(
+        self, messages: Iterator[EmailMessage], waiting: deque[_Try]
+    ) -> Iterator[tuple[Envelope, bytes]]:
+        """What is to be sent. Those that wait for a report are in `waiting`."""
+        while True:
+            try:
+                message = next(messages)
+            except StopIteration:
+                return
+            except Exception as exc:
+                # The caller's own: raised when what came before is sent.
+                self._broken = exc
+                return
+            one = self._begin(message)
+            try:
+                mail = self._backend.prepare(message)
+            except Exception as exc:
+                self._failed(one, exc)
+                continue
+            if mail is None:
+                one.report = DeliveryReport({})
+                continue
+            waiting.append(one)
+            yield mail
+
+    def _try_alone(self, one: _Try) -> None:
+        because = self._unreachable
+        if because is None:
+            self._end(one, partial(self._backend._send, one.message))
+        else:
+            self._end(one, partial(self._give_up, one.message, because))
+
+    def _end(self, one: _Try, send: Callable[[], Any]) -> None:
+        try:
+            self._sent += bool(send())
+        except Exception as exc:
+            self._failed(one, exc)
+        one.report = getattr(one.message, "delivery_report", None)
+        if one.report is not None and isinstance(one.report.error, _UNREACHABLE):
+            self._unreachable = one.report.error
+
+    def _failed(self, one: _Try, error: Exception) -> None:
+        # One bad message must not stop the rest: it is raised when they are sent.
+        one.error = error
+        if getattr(one.message, "delivery_report", None) is None:
+            attach(one.message, not_tried(one.message, error))
+        one.report = getattr(one.message, "delivery_report", None)
+
+    def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
+        """A message that is not tried any more, since there is no way to the server."""
+        if any(message.recipients()):
+            error = exceptions.about(copy.copy(because), message)
+            error.report = not_tried(message, error)
+            attach(message, error.report)
+            self._backend.raise_or_log(error)
+        return False
+
+
+def attach(message: EmailMessage, report: DeliveryReport | None) -> None:
+    """Put the report on the message."""
+    # Not everything in a batch is a message that takes attributes; that is its own error.
+    with suppress(AttributeError):
+        message.delivery_report = report  # type: ignore[attr-defined]
