@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay
+from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
+from mailbridge.convert import words
 from mailbridge.options import OPTION_NAMES
 
 from . import headers
@@ -16,9 +17,17 @@ from . import headers
 RELAY_SETTINGS: Final = {
     "MAIL_SERVER" if name == "host" else f"MAIL_{name.upper()}": name for name in OPTION_NAMES
 }
+#: When to try again: fields of RetryPolicy.
+RETRY_SETTINGS: Final = {
+    "MAIL_TRIES": "tries",
+    "MAIL_RETRY_DELAY": "delay",
+    "MAIL_RETRY_MAX_DELAY": "max_delay",
+    "MAIL_RETRY_DEADLINE": "deadline",
+}
 KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
+    *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", *RETRY_SETTINGS),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
 # the wrong server; so they are an error unless our own setting is there as well.
@@ -32,7 +41,7 @@ ELSEWHERE: Final = {
     "MAIL_SSL_KEYFILE": "MAIL_KEYFILE",
 }
 # Words of their own in an error text only where they stand at its beginning.
-_COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp"}
+_COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp", "pool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,9 @@ class Config:
     debug: bool = False
     max_emails: int | None = None
     ascii_attachments: bool = False
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    relays: tuple[Relay, ...] = ()
+    round_robin: bool = False
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], *, debug: bool = False) -> Config:
@@ -60,15 +72,19 @@ class Config:
         }
         _check_names(given)
         suppress_send(given)
+        max_emails = _count("MAIL_MAX_EMAILS", given.get("MAIL_MAX_EMAILS"))
         return cls(
-            relay=_relay(given),
+            relay=_relay(given, max_emails),
             on_refused=_on_refused(given.get("MAIL_ON_REFUSED", OnRefused.RAISE)),
             default_sender=_sender(given.get("MAIL_DEFAULT_SENDER")),
             debug=flag("MAIL_DEBUG", given.get("MAIL_DEBUG", debug)),
-            max_emails=_count("MAIL_MAX_EMAILS", given.get("MAIL_MAX_EMAILS")),
+            max_emails=max_emails,
             ascii_attachments=flag(
                 "MAIL_ASCII_ATTACHMENTS", given.get("MAIL_ASCII_ATTACHMENTS", False)
             ),
+            retry=_retry(given),
+            relays=_relays(given.get("MAIL_RELAYS", ()), max_emails),
+            round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
         )
 
 
@@ -92,7 +108,7 @@ def flag(name: str, value: object) -> bool:
     raise OptionError(f"{name} is {value!r}, which is neither true nor false: set True or False")
 
 
-def _relay(given: Mapping[str, Any]) -> Relay:
+def _relay(given: Mapping[str, Any], max_emails: int | None) -> Relay:
     options = {
         option: given[name]
         for name, option in RELAY_SETTINGS.items()
@@ -111,11 +127,39 @@ def _relay(given: Mapping[str, Any]) -> Relay:
     elif wanted is not None:
         options["tls"] = wanted
     try:
-        return Relay.from_options(options)
+        return _limited(Relay.from_options(options), max_emails)
     except OptionError as exc:
         raise OptionError(_in_our_names(str(exc))) from exc
     except AddressError as exc:
         raise OptionError(f"MAIL_SERVER: {exc}") from exc
+
+
+def _limited(relay: Relay, max_emails: int | None) -> Relay:
+    """The relay with MAIL_MAX_EMAILS, after which Flask-Mail makes a new connection."""
+    if max_emails is None:
+        return relay
+    limits = [limit for limit in (max_emails, relay.pool.max_messages) if limit is not None]
+    return relay.using(pool=replace(relay.pool, max_messages=min(limits)))
+
+
+def _relays(given: Any, max_emails: int | None) -> tuple[Relay, ...]:
+    """The relays to go on to, each from its URL."""
+    try:
+        urls = words("MAIL_RELAYS", given)
+        return tuple(_limited(Relay.from_url(url), max_emails) for url in urls)
+    except OptionError as exc:
+        raise OptionError(f"MAIL_RELAYS: {exc}") from exc
+
+
+def _retry(given: Mapping[str, Any]) -> RetryPolicy:
+    fields = {RETRY_SETTINGS[name]: given[name] for name in RETRY_SETTINGS if name in given}
+    for name, value in fields.items():
+        try:
+            RetryPolicy(**{name: value})
+        except OptionError as exc:
+            setting = next(setting for setting, known in RETRY_SETTINGS.items() if known == name)
+            raise OptionError(f"{setting}: {exc}") from exc
+    return RetryPolicy(**fields)
 
 
 def _tls(given: Mapping[str, Any]) -> TLS | None:

@@ -58,6 +58,10 @@ class ConnectTimeout(ConnectError, mailbridge.ConnectTimeout):
     """No connection within MAIL_CONNECT_TIMEOUT."""
 
 
+class PoolTimeout(ConnectTimeout, mailbridge.PoolTimeout):
+    """MAIL_MAX_CONNECTIONS are in use, and none became free within MAIL_POOL_TIMEOUT."""
+
+
 class TLSError(MailError, mailbridge.TLSError):
     """TLS was required and is not to be had."""
 

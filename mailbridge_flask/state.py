@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,16 @@ from typing import Any, Self
 
 from flask import Flask, current_app
 
-from mailbridge import DeliveryReport, Envelope, OnRefused, RecipientResult, State, Transport
+from mailbridge import (
+    DeliveryReport,
+    Envelope,
+    InvalidInput,
+    OnRefused,
+    RecipientResult,
+    State,
+    Transport,
+    policy,
+)
 from mailbridge import MailError as CoreMailError
 
 from . import compose, headers
@@ -42,9 +52,10 @@ class MailState:
         self._settings = settings
         self._app = app
         self._suppress: bool | None = None
+        self._turns = itertools.count()
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
-        """Send `message` over a connection of its own and return the report on each recipient.
+        """Send `message` and return the report on each recipient. Connections are kept and reused.
 
         `envelope_from` is the reverse-path, if it is not the sender; "<>" is the null one. When
         sending is suppressed, nobody is connected to and the report says "not_attempted".
@@ -137,7 +148,15 @@ class MailState:
         return suppress_send(self._settings)
 
     def _transport(self) -> Transport:
-        return Transport(self.config.relay, on_refused=self.config.on_refused)
+        relays = [self.config.relay, *self.config.relays]
+        # The turn is kept here, since a transport often sends only once.
+        first = next(self._turns) % len(relays) if self.config.round_robin else 0
+        return Transport(
+            relays[first:] + relays[:first],
+            on_refused=self.config.on_refused,
+            retry=self.config.retry,
+            listener=_tell if self.config.debug else None,
+        )
 
     def _application(self) -> Flask:
         """The application itself, no proxy of it: the sender of the signal."""
@@ -166,26 +185,25 @@ class MailState:
             email_dispatched.send(self._application(), message=message)
             return report
         try:
-            if keep_open or self.config.debug:
+            if keep_open:
                 self._open(transport)
             report = transport.send(
                 envelope,
                 content,
-                mail_options=_mail_options(message, content),
+                mail_options=message.mail_options or (),
                 rcpt_options=message.rcpt_options or (),
             )
-        except CoreMailError as exc:
+        except (CoreMailError, InvalidInput) as exc:
             if exc.report is None:
                 results = _not_attempted(envelope, str(exc))
                 exc.report = DeliveryReport(results, envelope.sender, message.msgId, error=exc)
-            error = about(exc, message)
             message.delivery_report = exc.report
+            if isinstance(exc, InvalidInput):
+                raise
+            error = about(exc, message)
             if exc.report.accepted:
                 email_dispatched.send(self._application(), message=message)
             raise error from exc.__cause__
-        finally:
-            if not keep_open:
-                transport.close()
         message.delivery_report = report
         if report.accepted:
             email_dispatched.send(self._application(), message=message)
@@ -214,15 +232,21 @@ class MailState:
         return Envelope(reverse_path, recipients), content
 
     def _open(self, transport: Transport) -> None:
-        if transport.open() and self.config.debug:
-            listen(transport)
+        """Have a connection kept, unless mail may still be sent where there is none."""
+        try:
+            transport.open()
+        except CoreMailError as exc:
+            report = DeliveryReport({}, error=exc)
+            retried = transport.retry.tries > 1 and policy.may_retry(report)
+            if not retried and (len(transport.relays) == 1 or not policy.may_fail_over(report)):
+                raise
 
 
 class Connection:
     """Sends several messages over one connection, in a ``with`` block.
 
     After MAIL_MAX_EMAILS messages the next one goes over a new connection, and so it does if the
-    server has closed this one. Outside ``with`` each message has a connection of its own.
+    server has closed this one. Outside ``with`` no connection is held from one to the next.
     """
 
     def __init__(self, mail: MailState) -> None:
@@ -243,15 +267,12 @@ class Connection:
         return self
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Say QUIT and close. Never raises, so that an error in the block is the one seen."""
+        """Give the connection back. Never raises, so that an error in the block is the one seen."""
         self._inside = False
         self._transport.close()
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
         """Send `message`; returns and raises what `Mail.send` does."""
-        if self.num_emails and self.num_emails == self.mail.max_emails:
-            self._transport.close()
-            self.num_emails = 0
         try:
             return self.mail._deliver(
                 self._transport, message, envelope_from, keep_open=self._inside
@@ -264,14 +285,6 @@ class Connection:
         return self.send(Message(*args, **kwargs))
 
 
-def _mail_options(message: Message, content: bytes) -> list[str]:
-    options = list(message.mail_options or ())
-    if not content.isascii() and "SMTPUTF8" not in options:
-        # RFC 6532: a header with a local part in UTF-8 is for servers with SMTPUTF8 only.
-        options.append("SMTPUTF8")
-    return options
-
-
 def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult]:
     return {
         address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
@@ -279,16 +292,7 @@ def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult
     }
 
 
-def listen(transport: Transport) -> None:
-    """For MAIL_DEBUG: tell stderr what is said. Secrets are masked, content is left out."""
-    connection = transport.connection
-    if connection is not None:
-        transcript = connection.session.transcript
-        for line in transcript.lines():
-            print(line, file=sys.stderr)
-        transcript.listener = _tell
-
-
 def _tell(side: str, lines: list[str]) -> None:
+    """For MAIL_DEBUG: tell stderr what is said. Secrets are masked, content is left out."""
     for line in lines:
         print(f"{side}: {line}", file=sys.stderr)

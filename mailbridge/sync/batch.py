@@ -135,7 +135,9 @@ class _Line:
             mail = begun or outgoing.transaction(session)
             ahead = self._ahead(lease, following)
             lease.use.messages += 1
-            report = lease.connection.run(delivery.deliver(session, mail, ahead, leave_reset=True))
+            report = lease.connection.run(
+                delivery.deliver(session, mail, ahead, leave_reset=following is not None)
+            )
         except (MailError, InvalidInput) as error:
             return not_attempted(outgoing, error, self._pool.relay), False
         self._pool.learn(report)

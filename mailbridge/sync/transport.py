@@ -253,7 +253,7 @@ def deliver(pool: Pool, lease: Lease, outgoing: Outgoing) -> DeliveryReport:
     lease.use.messages += 1
     try:
         mail = outgoing.transaction(session)
-        report = connection.run(delivery.deliver(session, mail, leave_reset=True))
+        report = connection.run(delivery.deliver(session, mail))
     except MailError as error:
         report = not_attempted(outgoing, error, pool.relay)
     pool.learn(report)

@@ -8,10 +8,18 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from mailbridge import close_pools
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge_flask import Mail, Message
 
 MakeApp = Callable[..., Flask]
+
+
+@pytest.fixture(autouse=True)
+def _pools() -> Iterator[None]:
+    """No test meets a connection of another's."""
+    yield
+    close_pools()
 
 
 @pytest.fixture
