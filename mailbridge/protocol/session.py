@@ -267,16 +267,17 @@ class Session:
         reply, self._peeked = self._peeked, None
         if reply is not None:
             return reply
+        garbage = None
         try:
             reply = self._parser.next_reply()
         except ProtocolViolation as violation:
             self.abandon("the server sent something that is no reply")
-            # An echo of what was secret is in the text, and in the parser's frames.
-            raise ProtocolViolation(
-                self._masked(str(violation).encode()).decode(),
-                violation.smtp_code,
-                self._masked(violation.smtp_error),
-            ) from None
+            # An echo of what was secret is in its text and in the parser's frames: a new error.
+            text = self._masked(str(violation).encode()).decode()
+            error = self._masked(violation.smtp_error)
+            garbage = ProtocolViolation(text, violation.smtp_code, error)
+        if garbage is not None:
+            raise garbage
         if reply is not None and self._secrets:
             reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
         return reply

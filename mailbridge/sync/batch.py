@@ -65,9 +65,11 @@ class Batch:
     def _in_line(self, mails: Iterator[tuple[Envelope, Content]]) -> Iterator[DeliveryReport]:
         line = _Line(self._transport, self._on_refused)
         try:
-            for mail in mails:
+            while (mail := line.next_of(mails)) is not None:
                 yield from line.put(*mail)
             yield from line.end()
+            if line.source_error is not None:
+                raise line.source_error
         finally:
             line.close()
 
@@ -82,6 +84,15 @@ class _Line:
         self._lease: Lease | None = None
         self._waiting: Outgoing | None = None
         self._begun: MailTransaction | None = None
+        self.source_error: Exception | None = None
+
+    def next_of(self, mails: Iterator[tuple[Envelope, Content]]) -> tuple[Envelope, Content] | None:
+        """The next mail, None at the end. An error of the source's waits for the mail before it."""
+        try:
+            return next(mails, None)
+        except Exception as error:
+            self.source_error = error
+            return None
 
     def put(self, envelope: Envelope, content: Content) -> Iterator[DeliveryReport]:
         """Take a mail in. Yields the report on the one before, and on itself if it is invalid."""

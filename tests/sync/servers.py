@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import mailbridge
+
 PATIENCE = 10.0
 LOCK_STEP = ("SIZE 10485760", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "HELP")
 """Extensions for the scripted server that leave one command at a time, content by DATA."""
@@ -131,6 +133,7 @@ class RawServer:
 
     def wait_until_closed(self, connections: int = 1) -> None:
         """Block until so many connections have come to their end, and their commands are known."""
+        mailbridge.close_pools()  # what is kept for the next mail is open still
         for _ in range(connections):
             assert self._closed.acquire(timeout=PATIENCE), "the connection was never closed"
 
