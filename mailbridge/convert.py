@@ -54,7 +54,7 @@ def boolean(name: str, value: object) -> bool:
     text = str(value).strip().lower()
     if text in ("1", "true", "yes", "on"):
         return True
-    if text in ("0", "false", "no", "off", ""):
+    if text in ("0", "false", "no", "off"):
         return False
     raise OptionError(f"{name} {value!r} is neither true nor false")
 

@@ -249,7 +249,9 @@ class ResponseError(MailError, smtplib.SMTPResponseException):
 class GreetingRefused(ResponseError, smtplib.SMTPConnectError):
     """The server greeted with something other than 220."""
 
-    session_usable = False
+    def __init__(self, code: int, error: bytes | str, *, reply: Reply | None = None) -> None:
+        super().__init__(code, error, reply=reply)
+        self.session_usable = False
 
 
 class HeloRefused(ResponseError, smtplib.SMTPHeloError):

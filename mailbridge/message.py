@@ -30,18 +30,19 @@ class Flattened:
     def needs_smtputf8(self) -> bool:
         """True if a local part is outside ASCII; a domain can be written as A-labels."""
         addresses = (*self.recipients, self.sender or "")
-        return any(Address.parse(text).needs_smtputf8 for text in addresses if text)
+        return any(Address.parse(t).needs_smtputf8 for t in addresses if t and t != "<>")
 
     def content(self, *, utf8: bool = False) -> bytes:
         """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
-        policy = self.message.policy
+        message, policy = self.message, self.message.policy
         if utf8 and isinstance(policy, email.policy.EmailPolicy):
             policy = policy.clone(utf8=True)
         elif utf8:
-            # compat32, the policy of old messages, cannot write UTF-8 header fields.
-            policy = email.policy.SMTPUTF8
+            # compat32, the policy of old messages, cannot write UTF-8 header fields, and the
+            # others cannot read its Header objects.
+            message, policy = _with_text_fields(message), email.policy.SMTPUTF8
         buffer = io.BytesIO()
-        email.generator.BytesGenerator(buffer, policy=policy).flatten(self.message, linesep="\r\n")
+        email.generator.BytesGenerator(buffer, policy=policy).flatten(message, linesep="\r\n")
         return buffer.getvalue()
 
 
@@ -71,6 +72,16 @@ def flattened(
     del without_bcc["Bcc"]
     del without_bcc["Resent-Bcc"]
     return Flattened(sender, tuple(recipients), without_bcc)
+
+
+def _with_text_fields(message: email.message.Message) -> email.message.Message:
+    copied = copy.copy(message)
+    fields = copied.items()
+    for name in {name for name, _ in fields}:
+        del copied[name]
+    for name, value in fields:
+        copied[name] = str(value)
+    return copied
 
 
 def _sender(message: email.message.Message, prefix: str) -> str:

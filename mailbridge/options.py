@@ -377,6 +377,8 @@ def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     timeouts = values.get("timeouts", Timeouts())
+    if not isinstance(timeouts, Timeouts):
+        raise OptionError(f"timeouts must be a Timeouts, not {timeouts!r}; see timeout")
     if "timeout" in values:
         timeouts = Timeouts.all(seconds("timeout", values.pop("timeout")))
     for option, name in _TIMEOUT_OPTIONS.items():

@@ -68,9 +68,9 @@ def ehlo(session: Session, name: str) -> Dialogue[Reply]:
     """Say EHLO (LHLO for LMTP) and remember what the server offers. Returns any reply."""
     reply = yield from session.command((Lhlo if session.lmtp else Ehlo)(name))
     session.forget()
-    session.hello = reply
-    session.esmtp = reply.positive
     if reply.positive:
+        session.hello = reply
+        session.esmtp = True
         session.extensions = Extensions.from_reply(
             reply, ignore=session.ignore_extensions, in_tls=session.tls
         )
@@ -81,7 +81,7 @@ def helo(session: Session, name: str) -> Dialogue[Reply]:
     """Say HELO: no extensions. Returns any reply."""
     reply = yield from session.command(Helo(name))
     session.forget()
-    session.hello = reply
+    session.hello = reply if reply.positive else None
     return reply
 
 

@@ -80,8 +80,11 @@ class _Line:
     def __init__(self, transport: Transport, on_refused: OnRefused) -> None:
         self._transport = transport
         self._on_refused = on_refused
-        self._pool: Pool = pool_for(transport.relay)
-        self._lease: Lease | None = None
+        self._pool: Pool = pool_for(transport.order()[0])
+        self._lease: Lease | None = transport.borrow()
+        self._borrowed = self._lease is not None
+        if self._lease is not None:
+            self._pool = self._lease.pool
         self._waiting: Outgoing | None = None
         self._begun: MailTransaction | None = None
         self.source_error: Exception | None = None
@@ -118,15 +121,17 @@ class _Line:
         begun, self._begun = self._begun, None
         if lease is None:
             return
-        if begun is None:
-            self._pool.release(lease)
-        else:
+        if begun is not None:
             self._pool.discard(lease)
+        elif self._borrowed:
+            self._transport.put_back(lease)
+        else:
+            lease.give_back()
 
     def _deliver(self, outgoing: Outgoing, following: Outgoing | None) -> DeliveryReport:
         report, stale = self._try(outgoing, following)
         if stale:
-            report, _ = self._try(outgoing, None)
+            report, _ = self._try(outgoing, None, fresh=True)
             report.attempts += 1
         if self._transport.may_go_on(report):
             # Other tries take other connections; holding this one could be waiting for ourselves.
@@ -134,7 +139,9 @@ class _Line:
             return self._transport.go_on(outgoing, report)
         return report
 
-    def _try(self, outgoing: Outgoing, following: Outgoing | None) -> tuple[DeliveryReport, bool]:
+    def _try(
+        self, outgoing: Outgoing, following: Outgoing | None, *, fresh: bool = False
+    ) -> tuple[DeliveryReport, bool]:
         """Deliver, pipelined with `following`. Also says if the connection was dead before."""
         begun, self._begun = self._begun, None
         try:
@@ -156,7 +163,7 @@ class _Line:
         if ahead is not None and ahead.begun:
             self._begun = ahead
         stale = (lease.reused or lease.use.messages > 1) and policy.was_stale(report)
-        if not lease.fit(self._pool.options):
+        if not lease.fit():
             self.close()
         return report, stale
 
@@ -165,7 +172,7 @@ class _Line:
         session = lease.connection.session
         if following is None or not session.pipelining:
             return None
-        if not lease.fit(self._pool.options, mails=2):
+        if not lease.fit(mails=2):
             return None
         try:
             return following.transaction(session)

@@ -123,6 +123,8 @@ def tls_context(
     caller's own, to be changed, unless `shared`.
     Raises OptionError that names the option whose file cannot be used.
     """
+    if keyfile and not certfile:
+        raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
     # OpenSSL looks at these when it loads the bundle, so they are part of what it loads.
     trust = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     make = _tls_context if shared else _tls_context.__wrapped__

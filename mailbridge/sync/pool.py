@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from .. import policy
 from ..errors import ConnectError, MailError, PoolTimeout
-from ..options import PoolOptions, Relay
+from ..options import Relay
 from ..protocol.command import Quit
 from ..protocol.transcript import Listener
 from ..report import DeliveryReport
@@ -30,17 +30,22 @@ from .opening import open_connection
 class Lease:
     """A connection lent to one user until it is given back. `reused` if it has served before."""
 
+    pool: Pool
     connection: Connection
     use: policy.Use
     pid: int
     reused: bool = False
 
-    def fit(self, options: PoolOptions, mails: int = 1) -> bool:
+    def fit(self, mails: int = 1) -> bool:
         """True if the connection may carry that many mails more."""
         session = self.connection.session
         return session.alive and policy.is_fit(
-            self.use, options, time.monotonic(), session.extensions.mail_max, mails
+            self.use, self.pool.options, time.monotonic(), session.extensions.mail_max, mails
         )
+
+    def give_back(self) -> None:
+        """Let the connection serve others, or close it if it is not fit for that."""
+        self.pool.release(self)
 
 
 class Pool:
@@ -92,8 +97,8 @@ class Pool:
             return  # Lent before a fork: not this process's to use, and closed already.
         lease.use.last_used = time.monotonic()
         lease.reused = True
-        lease.connection.session.transcript.listener = None
-        if lease.connection.session.usable and lease.fit(self.options):
+        if lease.connection.session.usable and lease.fit():
+            lease.connection.session.transcript.listener = None
             with self._lock:
                 self._idle.append(lease)
         else:
@@ -109,10 +114,16 @@ class Pool:
     def sweep(self) -> None:
         """Close idle connections that have aged."""
         with self._lock:
-            aged = [lease for lease in self._idle if not lease.fit(self.options)]
+            aged = [lease for lease in self._idle if not lease.fit()]
             self._idle = [lease for lease in self._idle if lease not in aged]
         for lease in aged:
             say_goodbye(lease.connection)
+
+    @property
+    def unused(self) -> bool:
+        """True if nothing is lent, and nothing is kept that is fit for use."""
+        self.sweep()
+        return not (self._lent or self._idle or self._queue)
 
     def close(self) -> None:
         """Say QUIT on every idle connection and close it, without waiting for an answer."""
@@ -204,7 +215,7 @@ class Pool:
             raise
         now = time.monotonic()
         self._breaker.note(True, now)
-        lease = Lease(connection, policy.Use(now, now), os.getpid())
+        lease = Lease(self, connection, policy.Use(now, now), os.getpid())
         self._leases.add(lease)
         return lease
 
@@ -227,7 +238,13 @@ def pool_for(relay: Relay) -> Pool:
     pool = _pools.get(relay)
     if pool is None:
         with _pools_lock:
-            pool = _pools.setdefault(relay, Pool(relay))
+            pool = _pools.get(relay)
+            if pool is None:
+                # An application that makes its relays anew each time must not pile up pools.
+                for known, other in list(_pools.items()):
+                    if other.unused:
+                        del _pools[known]
+                pool = _pools[relay] = Pool(relay)
     return pool
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,9 @@ from ..report import DeliveryReport, OnRefused
 from .batch import Batch
 from .driver import Connection
 from .pool import Lease, Pool, pool_for
+
+# Whose turn it is, for the transports of this process that take the same relays in turn.
+_turns: dict[tuple[Relay, ...], Iterator[int]] = {}
 
 
 class Transport:
@@ -47,7 +51,6 @@ class Transport:
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
         self.listener = listener
-        self._turn = 0
         self._lock = threading.RLock()
         self._kept: Lease | None = None
 
@@ -81,15 +84,39 @@ class Transport:
             if self._kept is not None and self._kept.connection.alive():
                 return False
             self.close()
-            self._kept = pool_for(self.relay).acquire(listener=self.listener)
+            self._kept = self._first_that_opens()
             return True
+
+    def _first_that_opens(self) -> Lease:
+        *others, last = self.order()
+        for relay in others:
+            try:
+                return pool_for(relay).acquire(listener=self.listener)
+            except MailError as error:
+                if not policy.may_fail_over(DeliveryReport({}, error=error)):
+                    raise
+        return pool_for(last).acquire(listener=self.listener)
+
+    def borrow(self) -> Lease | None:
+        """Take the kept connection for a while, if there is one; `put_back` ends that."""
+        with self._lock:
+            kept, self._kept = self._kept, None
+            return kept
+
+    def put_back(self, lease: Lease) -> None:
+        """Keep this connection again."""
+        with self._lock:
+            if self._kept is None and lease.fit():
+                self._kept = lease
+                return
+        lease.give_back()
 
     def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
         with self._lock:
             kept, self._kept = self._kept, None
             if kept is not None:
-                pool_for(self.relay).release(kept)
+                kept.give_back()
 
     def send(
         self,
@@ -155,7 +182,7 @@ class Transport:
 
     def submit(self, outgoing: Outgoing) -> DeliveryReport:
         """Try a mail at the relays in turn, and again, as far as `retry` allows."""
-        relays = self._order()
+        relays = self.order()
         return self.go_on(outgoing, self._try(relays[0], outgoing), relays)
 
     def may_go_on(self, report: DeliveryReport) -> bool:
@@ -189,18 +216,21 @@ class Transport:
             rest = outgoing.only(policy.remaining(report))
             report = report.followed_by(self._try(relays[place], rest))
 
-    def _order(self) -> tuple[Relay, ...]:
-        if not self.round_robin:
-            return self.relays
-        with self._lock:
-            first, self._turn = self._turn, (self._turn + 1) % len(self.relays)
+    def order(self) -> tuple[Relay, ...]:
+        """The relays, in the order they are tried for the next mail."""
+        if self._kept is not None:
+            first = self.relays.index(self._kept.pool.relay)
+        elif self.round_robin:
+            first = next(_turns.setdefault(self.relays, itertools.count())) % len(self.relays)
+        else:
+            first = 0
         return self.relays[first:] + self.relays[:first]
 
     def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
         """One try at one relay; two if a kept connection turns out to be dead."""
         with self._lock:
-            if self._kept is not None and relay == self.relay:
-                return self._try_kept(pool_for(relay), outgoing)
+            if self._kept is not None and self._kept.pool.relay == relay:
+                return self._try_kept(self._kept.pool, outgoing)
         pool = pool_for(relay)
         report, stale = self._lease_and_deliver(pool, outgoing, fresh=False)
         if stale:
@@ -219,7 +249,7 @@ class Transport:
         try:
             report = deliver(pool, lease, outgoing)
         finally:
-            pool.release(lease)
+            lease.give_back()
         return report, reused and policy.was_stale(report)
 
     def _try_kept(self, pool: Pool, outgoing: Outgoing) -> DeliveryReport:
@@ -227,11 +257,11 @@ class Transport:
         if lease is None:
             return self._try(pool.relay, outgoing)
         report = deliver(pool, lease, outgoing)
-        if lease.fit(pool.options):
+        if lease.fit():
             return report
         # Its place in the pool is kept; only the connection is a new one.
         self._kept = None
-        pool.release(lease)
+        lease.give_back()
         try:
             if policy.was_stale(report):
                 self._kept = pool.acquire(fresh=True, listener=self.listener)
