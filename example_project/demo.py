@@ -20,7 +20,7 @@ from importlib.metadata import version
 from mailbridge.testing import ScriptedServer
 
 from . import screen
-from .relay import BUSY, GONE, WHAT_IT_DOES, Answer, answers, idle, scripted_relay
+from .relay import BUSY, GONE, WHAT_IT_DOES, Answer, answers, scripted_relay
 from .sites import Log, environment, fill_in, serving
 
 DESK = "desk@example.org"
@@ -143,12 +143,13 @@ def serve(relay: ScriptedServer, urls: Iterable[str], log: Log) -> None:
     print()
     screen.paragraph(f"Fill in the forms as {', '.join(WHAT_IT_DOES)}, or anybody. Ctrl-C ends.")
     relay.clear()
-    shown = 0
+    shown, before = 0, ""
     while True:
         time.sleep(0.2)
-        if not idle(relay.transcript):
-            continue
-        found = answers(relay.transcript)
+        before, transcript = relay.transcript, before
+        if transcript != before:
+            continue  # They are still talking.
+        found = answers(transcript)
         for answer in found[shown:]:
             show(answer)
         shown = len(found)

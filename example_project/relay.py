@@ -37,12 +37,6 @@ class Answer(NamedTuple):
         return STATES.get(self.reply[:1], "in doubt")
 
 
-def idle(transcript: str) -> bool:
-    """Whether every connection that was opened is closed."""
-    connected = transcript.count("-- connected\n")
-    return connected == transcript.count("] -- ") - connected
-
-
 def answers(transcript: str) -> list[Answer]:
     """The relay's last word on each recipient, read from its side of the dialogue.
 
@@ -55,7 +49,8 @@ def answers(transcript: str) -> list[Answer]:
         connection, side, text = line.split(" ", 2)
         commands = unanswered[connection]
         if side == "C:":
-            commands.append(text)
+            if not text.startswith("BDAT "):  # its content is the line below, and has the reply
+                commands.append(text)
         elif commands and (side == "--" or text[3:4] != "-"):
             command, reply = commands.popleft(), text if side == "S:" else NOTHING
             if command.startswith("MAIL "):

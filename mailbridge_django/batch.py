@@ -49,7 +49,6 @@ class Batch:
         self._tries: list[_Try] = []
         self._sent = 0
         self._unreachable: mailbridge.MailError | None = None
-        self._broken: Exception | None = None
 
     def one_by_one(self, messages: Iterable[EmailMessage]) -> None:
         """Send through the backend's `_send`, or give them up if there is no way to the server."""
@@ -68,8 +67,6 @@ class Batch:
                     break
         for one in waiting:
             self._try_alone(one)
-        if self._broken is not None:
-            raise self._broken
         self.one_by_one(rest)
 
     def finish(self) -> int:
@@ -91,15 +88,7 @@ class Batch:
         self, messages: Iterator[EmailMessage], waiting: deque[_Try]
     ) -> Iterator[tuple[Envelope, bytes]]:
         """What is to be sent. Those that wait for a report are in `waiting`."""
-        while True:
-            try:
-                message = next(messages)
-            except StopIteration:
-                return
-            except Exception as exc:
-                # The caller's own: raised when what came before is sent.
-                self._broken = exc
-                return
+        for message in messages:
             one = self._begin(message)
             try:
                 mail = self._backend.prepare(message)

@@ -247,7 +247,7 @@ def _message_lines(data: bytes) -> str | None:
     RFC 2046 section 5.2: within a message it is neither base64 nor quoted-printable.
     """
     try:
-        lines = seven_bit(data)
+        lines = seven_bit(re.sub(rb"\r\n|\r|\n", b"\r\n", data))
     except ValueError:
         return None
     too_long = max(map(len, re.split(rb"\r\n|\r|\n", lines))) > MAX_LINE

@@ -85,6 +85,7 @@ def test_sender_refused(backend: Make, smtpd: ScriptedServer) -> None:
 @pytest.mark.parametrize("point", ["DATA", "CONTENT"])
 @pytest.mark.parametrize("code", [554, 451])
 def test_message_refused(point: str, code: int, backend: Make, smtpd: ScriptedServer) -> None:
+    smtpd.without("CHUNKING")
     smtpd.reply(point, f"{code} spam")
     mail = message("a@example.com")
     with pytest.raises(exceptions.MessageRefused) as caught:
@@ -108,6 +109,7 @@ def test_in_doubt(backend: Make, smtpd: ScriptedServer) -> None:
 
 
 def test_lost_before_the_content(backend: Make, smtpd: ScriptedServer) -> None:
+    smtpd.without("CHUNKING")
     smtpd.drop("DATA")
     mail = message("a@example.com")
     with pytest.raises(exceptions.Disconnected) as caught:

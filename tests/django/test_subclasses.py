@@ -119,6 +119,7 @@ def test_they_are_told_of_errors(
     backend: Make,
     smtpd: ScriptedServer,
 ) -> None:
+    smtpd.without("CHUNKING")
     smtpd.reply(point, "554 5.7.1 no")
     mail = message()
     with pytest.raises(expected) as caught:

@@ -7,7 +7,7 @@ from flask import Flask
 
 from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Connection, Mail, Message, SomeRecipientsRefused
-from mailbridge_flask.exceptions import ConnectRefused
+from mailbridge_flask.exceptions import ConnectRefused, PoolTimeout
 from tests.flask.conftest import MakeApp
 
 
@@ -26,7 +26,10 @@ def test_one_connection_for_the_block(mail: Mail, message: Message, smtpd: Scrip
         assert message.send(connection) is message.delivery_report
         assert connection.num_emails == 5
     assert connections(smtpd) == [1] * 5
-    assert "C: QUIT" in smtpd.transcript
+    # It waits for the next mail, in the process's pool.
+    assert "C: QUIT" not in smtpd.transcript
+    mail.send(message)
+    assert smtpd.connections == 1
 
 
 def test_max_emails(make_app: MakeApp, smtpd: ScriptedServer) -> None:
@@ -79,13 +82,15 @@ def test_a_server_that_goes_away_for_good(make_app: MakeApp) -> None:
     assert message.delivery_report.not_attempted == ("a@example.com",)
 
 
-def test_outside_a_block_each_message_has_its_connection(
-    mail: Mail, message: Message, smtpd: ScriptedServer
-) -> None:
-    connection = mail.connect()
-    connection.send(message)
-    connection.send(message)
-    assert connections(smtpd) == [1, 2]
+def test_outside_a_block_no_connection_is_held(make_app: MakeApp, smtpd: ScriptedServer) -> None:
+    with make_app(MAIL_MAX_CONNECTIONS=1, MAIL_POOL_TIMEOUT=0.5).app_context():
+        for connection in (Mail().connect(), Mail().connect()):
+            connection.send_message("Hi", ["a@example.com"])
+            connection.send_message("Hi", ["a@example.com"])
+        # Within one it is, and nobody else gets it.
+        with Mail().connect(), pytest.raises(PoolTimeout):
+            Mail().send_message("Hi", ["a@example.com"])
+    assert connections(smtpd) == [1] * 4
 
 
 def test_suppression_changes_within_the_block(
@@ -117,5 +122,5 @@ def test_debug_tells_of_every_connection(
         for n in range(2):
             connection.send_message(str(n), ["a@example.com"])
     said = capfd.readouterr().err
-    for line in ("S: 220 ", "C: EHLO ", "C: RCPT TO:<a@example.com>", "C: QUIT"):
+    for line in ("S: 220 ", "C: EHLO ", "C: RCPT TO:<a@example.com>"):
         assert said.count(line) == 2

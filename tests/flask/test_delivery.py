@@ -138,6 +138,7 @@ def test_other_refusals(
     error: type[exceptions.MailError],
     base: type[Exception],
 ) -> None:
+    smtpd.without("CHUNKING")
     smtpd.reply(point, reply)
     with pytest.raises(base) as caught:
         mail.send(message)
@@ -271,9 +272,13 @@ def test_internationalised_addresses(mail: Mail, smtpd: ScriptedServer) -> None:
     assert second.recipients == ("münchen@example.org",)
     assert "To: münchen@example.org\r\n".encode() in second.content
     assert "SMTPUTF8" in second.mail_parameters
+    mailbridge.close_pools()
     smtpd.without("SMTPUTF8")
-    with pytest.raises(exceptions.NotSupported):
-        mail.send_message("Hi", ["münchen@example.org", "a@example.com"])
+    message = Message("Hi", ["münchen@example.org", "a@example.com"])
+    with pytest.raises(mailbridge.InvalidInput, match="no SMTPUTF8"):
+        mail.send(message)
+    assert message.delivery_report is not None
+    assert message.delivery_report.not_attempted == ("münchen@example.org", "a@example.com")
     assert len(smtpd.messages) == 2
 
 

@@ -263,7 +263,7 @@ def test_attachments() -> None:
 def test_an_attached_message() -> None:
     inner = new(body="Grüße", bcc=["secret@example.com"], attachments=[Attachment(data=b"x")])
     eight_bit = "Subject: x\nContent-Type: text/plain; charset=utf-8\n\nGrüße"
-    broken = "Subject: x\n\nGrüße".encode()
+    broken = "Subject: Grüße\n\nx".encode()
     message = new()
     for data in (inner.as_bytes(), eight_bit, broken, b"X: " + b"x" * 1000):
         message.attach("m.eml", "message/rfc822", data)
