@@ -46,9 +46,10 @@ from .errors import (
     SomeRecipientsRefused,
     TLSError,
 )
-from .options import TLS, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
+from .options import TLS, PoolOptions, Relay, RetryPolicy, Timeouts
 from .protocol.reply import EnhancedStatus, Reply
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
+from .secret import Secret
 from .sendmail import quoteaddr, quotedata
 from .sync.pool import close_pools
 from .sync.smtp import LMTP, SMTP, SMTP_SSL

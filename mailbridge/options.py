@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from .convert import boolean, choice, count, path, readable, seconds, source_address, text, words
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
+from .secret import Secret
 
 
 class TLS(StrEnum):
@@ -32,37 +33,6 @@ class TLS(StrEnum):
     """STARTTLS, or an error before anything is sent."""
     IMPLICIT = "implicit"
     """TLS from the first byte (RFC 8314)."""
-
-
-class Secret:
-    """A text that shows in no repr, str, log or traceback. `reveal()` gives it back."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str | Secret) -> None:
-        self._text: str = text.reveal() if isinstance(text, Secret) else text
-
-    def reveal(self) -> str:
-        """The text itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._text == other._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
-
-
-class Hidden(bytes):
-    """Octets that show in no repr, so that no traceback with locals gives them away."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "***"
 
 
 @dataclass(frozen=True, slots=True)

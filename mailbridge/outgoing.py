@@ -100,6 +100,7 @@ class Outgoing:
         ):
             content = Buffer(seven_bit(b"".join(content.pieces())))
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
+        mail.by_bdat = session.chunking
         mail.all_or_nothing = self.on_refused is OnRefused.ABORT
         mail.settle(unreachable, State.REFUSED, None, reason="needs SMTPUTF8, not offered here")
         return mail

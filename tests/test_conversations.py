@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 
+import mailbridge
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, MailError, OnRefused, Relay, Transport
 from mailbridge.options import Secret
 from mailbridge.protocol import delivery, dialogue
@@ -169,6 +170,7 @@ class ByTransport:
 
     def close(self) -> None:
         self.transport.close()
+        mailbridge.close_pools()
 
 
 def check(client: Client, step: Step, content: bytes) -> None:

@@ -16,8 +16,8 @@ from typing import ClassVar
 from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
 from ..host import check_helo_name
-from ..options import Hidden
 from ..report import Phase
+from ..secret import Hidden
 
 CRLF = b"\r\n"
 

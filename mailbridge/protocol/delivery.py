@@ -73,7 +73,7 @@ def _round(
     if not wanted:
         yield from _unwanted_content(session, mail)
         return more
-    if mail.data_reply is None and not session.chunking:
+    if mail.data_reply is None and not mail.by_bdat:
         mail.hear(data := Data(), (yield from session.command(data)))
     if mail.data_reply is not None and not mail.data_reply.intermediate:
         mail.refuse_all(MessageRefused.of(mail.data_reply), Phase.DATA, mail.data_reply)
@@ -98,7 +98,7 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
             commands.insert(0, Rset())
         # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
         # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
-        if not (mail.all_or_nothing or session.chunking):
+        if not (mail.all_or_nothing or mail.by_bdat):
             commands.append(Data())
         session.send(*commands)
     return True
@@ -173,7 +173,7 @@ def _content(
 ) -> Dialogue[None]:
     """The content, the group of the next transaction behind it, and the replies to the content."""
     replies = len(mail.accepted) if session.lmtp else 1
-    if session.chunking:
+    if mail.by_bdat:
         refused = yield from _chunks(session, mail, replies)
         if refused is not None:
             mail.refuse_all(MessageRefused.of(refused), Phase.CONTENT, refused)

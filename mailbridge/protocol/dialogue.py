@@ -20,7 +20,7 @@ from ..errors import (
     ProtocolViolation,
     ResponseError,
 )
-from ..options import Hidden
+from ..secret import Hidden
 from . import sasl
 from .command import (
     Auth,

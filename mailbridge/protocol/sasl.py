@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..errors import InvalidInput
-from ..options import Hidden, Secret
+from ..secret import Hidden, Secret
 
 Exchange: TypeAlias = Generator[bytes | None, bytes, None]
 

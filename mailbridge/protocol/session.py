@@ -12,8 +12,8 @@ from collections.abc import Generator, Iterable
 from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
-from ..options import Hidden
 from ..report import Phase
+from ..secret import Hidden
 from .command import (
     Auth,
     AuthResponse,

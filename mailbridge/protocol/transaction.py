@@ -19,7 +19,8 @@ class MailTransaction:
 
     `content` is a Body of canonical CRLF. `mail_parameters` and `rcpt_parameters` are
     ESMTP parameters, already known to be allowed. With `all_or_nothing` no content is sent
-    unless every recipient was accepted. Recipients that are settled already are not offered.
+    unless every recipient was accepted; `by_bdat` sends it by BDAT rather than DATA, which takes
+    CHUNKING. Recipients that are settled already are not offered.
     """
 
     envelope: Envelope
@@ -28,6 +29,7 @@ class MailTransaction:
     rcpt_parameters: Sequence[str] = ()
     smtputf8: bool = False
     all_or_nothing: bool = False
+    by_bdat: bool = False
     max_recipients: int | None = None
     results: dict[str, RecipientResult] = field(default_factory=dict)
     reply: Reply | None = None

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Self, TypeVar
 from ..envelope import Address
 from ..errors import Disconnected, HeloRefused, MailError, ResponseError
 from ..host import check_helo_name, host_and_port, parse_host, split_host_port
-from ..options import Secret, Timeouts
+from ..options import Timeouts
 from ..protocol import command, dialogue
 from ..protocol.extension import Extensions
 from ..protocol.reply import Reply
 from ..protocol.session import Dialogue, Session
+from ..secret import Secret
 from .connect import open_socket
 from .driver import Connection
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from ..errors import ResponseError, TLSError
-from ..options import TLS, Relay, Secret
+from ..options import TLS, Relay
 from ..protocol import dialogue
 from ..protocol.sasl import Credentials
 from ..protocol.session import Session
 from ..protocol.transcript import Listener
+from ..secret import Secret
 from .connect import context_for, literal_of, open_socket
 from .driver import Connection
 

@@ -13,10 +13,10 @@ from typing import cast
 
 from ..errors import AuthenticationFailed, MailError, NotSupported
 from ..message import flattened
-from ..options import Secret
 from ..protocol import command, delivery, dialogue
 from ..protocol.content import Buffer, canonical
 from ..protocol.sasl import Credentials, cram_md5_response
+from ..secret import Secret
 from ..sendmail import Submission
 from .client import DEFAULT, Answer, Client, Timeout, answer
 from .connect import tls_context

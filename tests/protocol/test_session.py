@@ -13,7 +13,7 @@ from mailbridge import (
     ProtocolViolation,
     State,
 )
-from mailbridge.protocol import dialogue, transaction
+from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Content, Data, Mail, Raw, Rcpt
 from mailbridge.protocol.content import PIECE, canonical, stuffed
 from mailbridge.protocol.session import Session
@@ -107,7 +107,7 @@ def test_in_doubt_begins_with_the_last_octet(written: str) -> None:
     wire = stuffed(data)
     session, _ = greeted("")
     mail = MailTransaction(Envelope("a@x.org", "b@x.org"), data)
-    deliver = transaction.deliver(session, mail)
+    deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
         for chunk in session.data_to_send():
@@ -135,7 +135,7 @@ def test_in_doubt_begins_with_the_last_octet(written: str) -> None:
 def test_a_refusal_in_the_middle_of_the_content_is_one() -> None:
     session, _ = greeted("")
     mail = MailTransaction(Envelope("a@x.org", "b@x.org"), content(3 * PIECE))
-    deliver = transaction.deliver(session, mail)
+    deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
         for chunk in session.data_to_send():
@@ -163,7 +163,7 @@ def test_all_or_nothing_stops_before_data() -> None:
     )
     mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
     mail.all_or_nothing = True
-    report = peer.run(session, transaction.deliver(session, mail))
+    report = peer.run(session, delivery.deliver(session, mail))
     assert report.not_attempted == ("b@x.org",)
     assert report.refused == ("c@x.org",)
     assert session.usable
@@ -177,7 +177,7 @@ def test_what_is_settled_is_not_offered() -> None:
     )
     mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
     mail.settle(["c@x.org"], State.REFUSED, None, reason="not here")
-    report = peer.run(session, transaction.deliver(session, mail))
+    report = peer.run(session, delivery.deliver(session, mail))
     assert report.accepted == ("b@x.org",)
     assert list(report.recipients) == ["b@x.org", "c@x.org"]
     peer.finish()
@@ -201,7 +201,7 @@ def test_the_transcript_holds_no_content_and_no_secret() -> None:
     with pytest.raises(AuthenticationFailed) as caught:
         peer.run(session, dialogue.login(session, credentials, confidential=True))
     mail = MailTransaction(Envelope("a@x.org", "b@x.org"), b"private\r\n")
-    peer.run(session, transaction.deliver(session, mail))
+    peer.run(session, delivery.deliver(session, mail))
     shown = "\n".join([*session.transcript.lines(), str(caught.value), repr(credentials)])
     assert "C: AUTH PLAIN ***" in shown
     for secret in ("hunter22", "AHVzZXIAaHVudGVyMjI=", "private"):
@@ -216,7 +216,7 @@ def test_lmtp_counts_its_replies() -> None:
         lmtp=True,
     )
     mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
-    report = peer.run(session, transaction.deliver(session, mail))
+    report = peer.run(session, delivery.deliver(session, mail))
     assert report.accepted == ("b@x.org", "c@x.org")
     with pytest.raises(ProtocolViolation):
         peer.run(session, session.command(Raw("NOOP")))

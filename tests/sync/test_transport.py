@@ -83,7 +83,8 @@ def _send(
     assert type(refused) is error
     assert refused.accepted == refused.report.accepted
     assert CC in refused.recipients
-    assert refused.transient == refused.retryable == (refused.recipients[CC][0] == 450)
+    assert refused.transient == (refused.recipients[CC][0] == 450)
+    assert refused.retryable == (refused.transient and not refused.accepted)
     assert refused.session_usable
     assert ("nobody got the mail" in str(refused)) == (not refused.accepted)
     assert "all recipients were refused" not in str(refused) or len(refused.report.refused) != 1
