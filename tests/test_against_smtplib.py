@@ -32,6 +32,8 @@ class Twin:
 
     def run(self, calls: Calls) -> ScriptedServer:
         with ScriptedServer(**self.options) as server:
+            # One command at a time, as smtplib has it.
+            server.without("PIPELINING", "CHUNKING")
             self.setup(server)
             smtp = self.library.SMTP(local_hostname="client.example", timeout=10)
             try:

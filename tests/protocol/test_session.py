@@ -15,12 +15,12 @@ from mailbridge import (
 )
 from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Content, Data, Mail, Raw, Rcpt
-from mailbridge.protocol.content import PIECE, canonical, stuffed
+from mailbridge.protocol.content import PIECE, Buffer, canonical, stuffed
 from mailbridge.protocol.session import Session
 from mailbridge.protocol.transaction import MailTransaction
 from mailbridge.testing import ScriptedPeer
 
-HELLO = "S: 220 mx\nC: EHLO client.example\nS: 250-mx\nS: 250 PIPELINING\n"
+HELLO = "S: 220 mx\nC: EHLO client.example\nS: 250-mx\nS: 250 HELP\n"
 
 
 def greeted(script: str, *, lmtp: bool = False) -> tuple[Session, ScriptedPeer]:
@@ -106,7 +106,7 @@ def test_in_doubt_begins_with_the_last_octet(written: str) -> None:
     data = content(2 * PIECE)
     wire = stuffed(data)
     session, _ = greeted("")
-    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), data)
+    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), Buffer(data))
     deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
@@ -134,7 +134,7 @@ def test_in_doubt_begins_with_the_last_octet(written: str) -> None:
 
 def test_a_refusal_in_the_middle_of_the_content_is_one() -> None:
     session, _ = greeted("")
-    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), content(3 * PIECE))
+    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), Buffer(content(3 * PIECE)))
     deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
@@ -161,7 +161,7 @@ def test_all_or_nothing_stops_before_data() -> None:
         "C: MAIL FROM:<a@x.org>\nS: 250 Ok\nC: RCPT TO:<b@x.org>\nS: 250 Ok\n"
         "C: RCPT TO:<c@x.org>\nS: 550 No\nC: RSET\nS: 250 Ok\n"
     )
-    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
+    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), Buffer(b"x\r\n"))
     mail.all_or_nothing = True
     report = peer.run(session, delivery.deliver(session, mail))
     assert report.not_attempted == ("b@x.org",)
@@ -175,7 +175,7 @@ def test_what_is_settled_is_not_offered() -> None:
         "C: MAIL FROM:<a@x.org>\nS: 250 Ok\nC: RCPT TO:<b@x.org>\nS: 250 Ok\n"
         "C: DATA\nS: 354 Go\nC: (content) x\\r\\n\nS: 250 Ok\n"
     )
-    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
+    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), Buffer(b"x\r\n"))
     mail.settle(["c@x.org"], State.REFUSED, None, reason="not here")
     report = peer.run(session, delivery.deliver(session, mail))
     assert report.accepted == ("b@x.org",)
@@ -200,7 +200,7 @@ def test_the_transcript_holds_no_content_and_no_secret() -> None:
     credentials = Credentials("user", Secret("hunter22"))
     with pytest.raises(AuthenticationFailed) as caught:
         peer.run(session, dialogue.login(session, credentials, confidential=True))
-    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), b"private\r\n")
+    mail = MailTransaction(Envelope("a@x.org", "b@x.org"), Buffer(b"private\r\n"))
     peer.run(session, delivery.deliver(session, mail))
     shown = "\n".join([*session.transcript.lines(), str(caught.value), repr(credentials)])
     assert "C: AUTH PLAIN ***" in shown
@@ -215,7 +215,7 @@ def test_lmtp_counts_its_replies() -> None:
         "S: 250 Ok\nS: 250 Ok\nS: 250 one too many\n",
         lmtp=True,
     )
-    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), b"x\r\n")
+    mail = MailTransaction(Envelope("a@x.org", ["b@x.org", "c@x.org"]), Buffer(b"x\r\n"))
     report = peer.run(session, delivery.deliver(session, mail))
     assert report.accepted == ("b@x.org", "c@x.org")
     with pytest.raises(ProtocolViolation):

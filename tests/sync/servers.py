@@ -39,6 +39,8 @@ class Peer:
         try:
             self.sock.sendall(data)
         except OSError as error:
+            if data.startswith(b"221"):
+                return  # The client need not wait for the answer to QUIT.
             raise Gone from error
 
     def line(self) -> str:
