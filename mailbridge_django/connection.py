@@ -89,16 +89,12 @@ class OpenConnection:
 
     def send_many(self, mails: Iterable[tuple[Envelope, bytes]]) -> Generator[DeliveryReport]:
         """Send mails as they come, pipelined, and yield a report for each, in their order."""
-        # A batch leases for itself. Its place in the pool must not be taken by what is kept here.
-        kept = self.transport.connection is not None
+        # The batch has the connection for as long as it lasts.
         self._took_unicode = self.takes_unicode
-        self.transport.close()
-        try:
-            yield from self.transport.send_many(mails)
-        finally:
-            if kept:
-                with contextlib.suppress(mailbridge.MailError):
-                    self.transport.open()
+        if self.transport.connection is not None:
+            with contextlib.suppress(mailbridge.MailError):
+                self.transport.open()  # again, if the server has closed it; errors are told later
+        yield from self.transport.send_many(mails)
 
     @property
     def takes_unicode(self) -> bool:
@@ -177,11 +173,8 @@ def may_pipeline(connection: Any) -> bool:
 
 
 def may_still_go(transport: Transport, error: mailbridge.MailError) -> bool:
-    """True if mail may be sent although there is no connection: later, or by another relay."""
-    report = DeliveryReport({}, error=error)
-    return (transport.retry.tries > 1 and policy.may_retry(report)) or (
-        len(transport.relays) > 1 and policy.may_fail_over(report)
-    )
+    """True if a mail may be tried although there is no connection: the next try may find one."""
+    return transport.retry.tries > 1 and policy.may_retry(DeliveryReport({}, error=error))
 
 
 def attempt(connection: Any, envelope: Envelope, content: bytes) -> DeliveryReport:

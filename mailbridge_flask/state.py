@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -52,7 +51,6 @@ class MailState:
         self._settings = settings
         self._app = app
         self._suppress: bool | None = None
-        self._turns = itertools.count()
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
         """Send `message` and return the report on each recipient. Connections are kept and reused.
@@ -148,13 +146,11 @@ class MailState:
         return suppress_send(self._settings)
 
     def _transport(self) -> Transport:
-        relays = [self.config.relay, *self.config.relays]
-        # The turn is kept here, since a transport often sends only once.
-        first = next(self._turns) % len(relays) if self.config.round_robin else 0
         return Transport(
-            relays[first:] + relays[:first],
+            [self.config.relay, *self.config.relays],
             on_refused=self.config.on_refused,
             retry=self.config.retry,
+            round_robin=self.config.round_robin,
             listener=_tell if self.config.debug else None,
         )
 
@@ -232,13 +228,12 @@ class MailState:
         return Envelope(reverse_path, recipients), content
 
     def _open(self, transport: Transport) -> None:
-        """Have a connection kept, unless mail may still be sent where there is none."""
+        """Have a connection kept. With MAIL_TRIES that may fail: the next try may find one."""
         try:
             transport.open()
         except CoreMailError as exc:
             report = DeliveryReport({}, error=exc)
-            retried = transport.retry.tries > 1 and policy.may_retry(report)
-            if not retried and (len(transport.relays) == 1 or not policy.may_fail_over(report)):
+            if transport.retry.tries == 1 or not policy.may_retry(report):
                 raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import ssl
@@ -16,7 +15,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import cached_property
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Relay, Transport
+from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport
 from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions
@@ -26,9 +25,6 @@ from ..message import Mail, addr_spec, to_mail
 from ..report import not_tried
 
 logger = logging.getLogger("mailbridge")
-
-# Which relay is next with round_robin, counted by the process: a backend often sends only once.
-_turns = itertools.count()
 
 
 class EmailBackend(BaseEmailBackend):
@@ -196,7 +192,14 @@ class EmailBackend(BaseEmailBackend):
         if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
-        transport = Transport(self._in_turn(relay), on_refused=self.on_refused, retry=self.retry)
+        name = relay.local_hostname
+        others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
+        transport = Transport(
+            [relay, *others],
+            on_refused=self.on_refused,
+            retry=self.retry,
+            round_robin=self.round_robin,
+        )
         try:
             transport.open()
         except OptionError as exc:
@@ -206,12 +209,6 @@ class EmailBackend(BaseEmailBackend):
                 raise
         # Nobody else could use a connection that was made with a context of this backend's own.
         return OpenConnection(transport, private=context is not None)
-
-    def _in_turn(self, relay: Relay) -> list[Relay]:
-        name = relay.local_hostname
-        relays = [relay, *(r.using(local_hostname=r.local_hostname or name) for r in self.relays)]
-        first = next(_turns) % len(relays) if self.round_robin else 0
-        return relays[first:] + relays[:first]
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""

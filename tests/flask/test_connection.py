@@ -122,5 +122,5 @@ def test_debug_tells_of_every_connection(
         for n in range(2):
             connection.send_message(str(n), ["a@example.com"])
     said = capfd.readouterr().err
-    for line in ("S: 220 ", "C: EHLO ", "C: RCPT TO:<a@example.com>"):
+    for line in ("S: 220 ", "C: EHLO ", "C: RCPT TO:<a@example.com>", "C: QUIT"):
         assert said.count(line) == 2
