@@ -18,7 +18,6 @@ from ..protocol.extension import Extensions
 from ..protocol.reply import Reply
 from ..protocol.session import Dialogue, Session
 from ..secret import Secret
-from .connect import open_socket
 from .driver import Connection
 
 T = TypeVar("T")
@@ -172,15 +171,18 @@ class Client:
         where = host_and_port(name, port)
         if self.debuglevel:
             self._print_debug("connect:", (name, port))
-        sock = open_socket(name, port, self._timeouts.connect, source_address)
-        self._connection = Connection(
-            sock,
+        self._connection = connection = Connection(
             self._session,
             self._timeouts,
             where,
             server_hostname=name,
             context=self._context,
         )
+        try:
+            connection.connect(name, port, source_address)
+        except BaseException:
+            self.close()
+            raise
         greeting = dialogue.greet(self._session, implicit_tls=self._implicit_tls)
         return answer(self._run(greeting))
 

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound, OptionError
 from ..host import host_and_port
@@ -15,21 +16,28 @@ from ..options import TLS, Relay
 
 
 def open_socket(
-    host: str, port: int, timeout: float | None, source_address: tuple[str, int] | None = None
+    host: str,
+    port: int,
+    timeout: float | None,
+    source_address: tuple[str, int] | None = None,
+    owner: Callable[[socket.socket], None] = lambda sock: None,
 ) -> socket.socket:
     """A connected socket to `host`, which may be a name, an address, or the path of a Unix socket.
+
+    `owner` is given each socket before it is connected, so that a signal at any moment leaves
+    somebody who can close it.
 
     `timeout` in seconds bounds the whole of it, however many addresses the name has.
     Raises ConnectError: HostNotFound, ConnectRefused, ConnectTimeout or the plain one.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     if host.startswith("/"):
-        return _connected(socket.AF_UNIX, 0, host, deadline, None, host)
+        return _connected(socket.AF_UNIX, 0, host, deadline, None, host, owner)
     where = host_and_port(host, port)
     error: ConnectError | None = None
     for family, _, protocol, _, address in _resolve(host, port, where):
         try:
-            sock = _connected(family, protocol, address, deadline, source_address, where)
+            sock = _connected(family, protocol, address, deadline, source_address, where, owner)
         except ConnectError as exc:
             error = exc
         else:
@@ -58,8 +66,10 @@ def _connected(
     deadline: float | None,
     source_address: tuple[str, int] | None,
     where: str,
+    owner: Callable[[socket.socket], None],
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM, protocol)
+    owner(sock)
     try:
         remaining = None if deadline is None else deadline - time.monotonic()
         if remaining is not None and remaining <= 0:

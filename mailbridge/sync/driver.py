@@ -17,6 +17,7 @@ from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TL
 from ..options import Timeouts
 from ..protocol.command import Need
 from ..protocol.session import Dialogue, Session
+from .connect import open_socket
 
 T = TypeVar("T")
 
@@ -30,11 +31,10 @@ _WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 
 
 class Connection:
-    """A socket with its Session. `host` is "name:port", for errors."""
+    """A session and, once `connect` was called, its socket. `host` is "name:port", for errors."""
 
     def __init__(
         self,
-        sock: socket.socket,
         session: Session,
         timeouts: Timeouts,
         host: str,
@@ -42,8 +42,7 @@ class Connection:
         server_hostname: str | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        sock.setblocking(False)
-        self.sock: socket.socket | None = sock
+        self.sock: socket.socket | None = None
         self.session = session
         self.timeouts = timeouts
         self.host = host
@@ -51,6 +50,22 @@ class Connection:
         self.context = context
         self._deadline: float | None = None
         self._waiting_for: tuple[int, Need] | None = None
+
+    def connect(
+        self, host: str, port: int, source_address: tuple[str, int] | None = None
+    ) -> socket.socket:
+        """Connect the socket. Raises ConnectError; then nothing is left open."""
+
+        def own(sock: socket.socket) -> None:
+            self.sock = sock
+
+        try:
+            sock = open_socket(host, port, self.timeouts.connect, source_address, own)
+            sock.setblocking(False)
+        except BaseException:
+            self.close()
+            raise
+        return sock
 
     def run(self, dialogue: Dialogue[T]) -> T:
         """Run a dialogue to its end and return its result.

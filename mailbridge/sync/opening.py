@@ -9,7 +9,7 @@ from ..protocol.sasl import Credentials
 from ..protocol.session import Session
 from ..protocol.transcript import Listener
 from ..secret import Secret
-from .connect import context_for, literal_of, open_socket
+from .connect import context_for, literal_of
 from .driver import Connection
 
 
@@ -20,19 +20,18 @@ def open_connection(relay: Relay, listener: Listener | None = None) -> Connectio
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
     """
     context = context_for(relay)
-    sock = open_socket(relay.host, relay.port, relay.timeouts.connect, relay.source_address)
     session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
     session.transcript.listener = listener
     connection = Connection(
-        sock,
         session,
         relay.timeouts,
         relay.address,
         server_hostname=relay.server_hostname or relay.host,
         context=context,
     )
-    name = relay.local_hostname or literal_of(sock)
     try:
+        sock = connection.connect(relay.host, relay.port, relay.source_address)
+        name = relay.local_hostname or literal_of(sock)
         connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
         connection.run(dialogue.hello(session, name))
         _start_tls(connection, relay.tls, name)

@@ -58,6 +58,7 @@ class Pool:
     def __init__(self, relay: Relay) -> None:
         self.relay = relay
         self.options = relay.pool
+        self._keeps = True
         self._breaker = policy.Breaker(self.options.breaker_failures, self.options.breaker_pause)
         rate = self.options.max_per_second
         self.bucket = None if rate is None else policy.Bucket(rate)
@@ -97,7 +98,7 @@ class Pool:
             return  # Lent before a fork: not this process's to use, and closed already.
         lease.use.last_used = time.monotonic()
         lease.reused = True
-        if lease.connection.session.usable and lease.fit():
+        if self._keeps and lease.connection.session.usable and lease.fit():
             lease.connection.session.transcript.listener = None
             with self._lock:
                 self._idle.append(lease)
@@ -126,8 +127,9 @@ class Pool:
         return not (self._lent or self._idle or self._queue)
 
     def close(self) -> None:
-        """Say QUIT on every idle connection and close it, without waiting for an answer."""
+        """Say QUIT on every connection, now or when it is given back, and close it."""
         with self._lock:
+            self._keeps = False
             idle, self._idle = self._idle, []
         for lease in idle:
             say_goodbye(lease.connection)
