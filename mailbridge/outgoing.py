@@ -93,7 +93,11 @@ class Outgoing:
                 raise NotSupported(
                     f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
                 )
-            elif envelope.needs_smtputf8:
+            elif self.has_utf8_header:
+                error = NotSupported("the header has octets outside ASCII, which needs SMTPUTF8")
+                error.advice = "Write the field as encoded-words (RFC 2047)"
+                raise error
+            else:
                 unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
         if not content.is_ascii and not extensions.offers(
             "SMTPUTF8" if self.has_utf8_header else "8BITMIME"

@@ -101,6 +101,9 @@ class Transport:
         """Take the kept connection for a while, if there is one; `put_back` ends that."""
         with self._lock:
             kept, self._kept = self._kept, None
+            if kept is not None:
+                # It has waited, so it may be dead, like any that was used before.
+                kept.reused = True
             return kept
 
     def put_back(self, lease: Lease) -> None:
@@ -214,7 +217,12 @@ class Transport:
                     time.sleep(delay)
                     place, attempt = 0, attempt + 1
             rest = outgoing.only(policy.remaining(report))
-            report = report.followed_by(self._try(relays[place], rest))
+            try:
+                later = self._try(relays[place], rest)
+            except InvalidInput as error:
+                # This relay offers less than the last; that is no reason to lose the report.
+                later = not_attempted(rest, error, relays[place])
+            report = report.followed_by(later)
 
     def order(self) -> tuple[Relay, ...]:
         """The relays, in the order they are tried for the next mail."""
