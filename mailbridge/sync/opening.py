@@ -46,8 +46,8 @@ def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
     session = connection.session
     offered = session.extensions.offers("STARTTLS")
     if mode is TLS.STARTTLS and not offered:
-        error = TLSError("STARTTLS extension not supported by server, but required here")
-        error.advice = "Use tls='implicit' if this port speaks TLS at once, or another port"
+        error = TLSError("STARTTLS extension not supported by server.")
+        error.advice = "TLS is required here: use tls='implicit' if this port speaks it at once, or another port"
         error.located(host=connection.host, phase="starttls", transcript=session.transcript.lines())
         raise error
     if offered and mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
