@@ -62,6 +62,8 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
     """
     if isinstance(parameters, str):
         raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
+    if not parameters:
+        return ()
     pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
     checked = tuple(parameters)
     if _PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):

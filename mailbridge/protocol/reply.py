@@ -17,6 +17,8 @@ MAX_REPLY_SIZE = 64 * 1024
 
 # RFC 5321 section 4.2: Reply-code = %x32-35 %x30-35 %x30-39. A bare code is a legal last line.
 _LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
+# A reply of one line, as nearly all are; anything else is looked at line by line.
+_SINGLE = re.compile(rb"([2-5][0-5][0-9])(?: ([^\r\n]*))?\r?\n")
 _ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t]|$)")
 
 
@@ -117,6 +119,12 @@ class ReplyParser:
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None if more bytes are needed."""
+        single = None if self._lines else _SINGLE.match(self._buffer)
+        if single is not None and single.end() <= MAX_REPLY_LINE:
+            reply = Reply(int(single[1]), (bytes(single[2] or b""),))
+            del self._buffer[: single.end()]
+            self._searched = 0
+            return reply
         while (line := self._next_line()) is not None:
             match = _LINE.fullmatch(line)
             if match is None:
