@@ -47,7 +47,9 @@ def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
     offered = session.extensions.offers("STARTTLS")
     if mode is TLS.STARTTLS and not offered:
         error = TLSError("STARTTLS extension not supported by server.")
-        error.advice = "TLS is required here: use tls='implicit' if this port speaks it at once, or another port"
+        error.advice = (
+            "TLS is required here: use another port, or tls='implicit' if this one starts with it"
+        )
         error.located(host=connection.host, phase="starttls", transcript=session.transcript.lines())
         raise error
     if offered and mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
