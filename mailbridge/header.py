@@ -1,0 +1,232 @@
+"""Header fields as they go on the wire, for what nearly all mail holds.
+
+A field is checked by one regular expression and written in one go: no parse tree, no refolding.
+What is not covered raises NotCovered; the caller then takes the slow way of its framework, which
+also raises the framework's own errors. So nothing that could end a line is ever written here.
+
+The functions return str: ASCII only, folded, with a CRLF at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import b2a_base64
+from collections.abc import Callable, Iterator, Sequence
+from urllib.parse import quote
+
+from .envelope import to_ascii_domain
+
+# RFC 5322 section 2.1.1: a line should have 78 characters, and must not have more than 998.
+SHORT_LINE = 78
+LONGEST_WORD = 900
+# RFC 2047 section 2: an encoded word has at most 75 characters, of which these hold the text.
+ENCODED_TEXT = 75 - len("=?utf-8?q??=")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,75}")
+# A tab, and a space in front, are left to the slow way: each library has its own view of them.
+_TEXT = re.compile(r"(?:[!-~][ -~]*)?")
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_PROHIBITED = re.compile(f"[{_CONTROL}]")
+# A word that is too long for a line stays whole; `sub` and `findall` never fail on it.
+_LINE = re.compile(rf"(.{{1,{SHORT_LINE - 1}}}|[^ ]+)(?: |\Z)")
+
+# Every repetition is possessive, so that no text takes more than one pass.
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]++"
+_DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*+"
+_LABEL = r"[A-Za-z0-9_-]++"
+_QUOTED = r'"[ !#-\[\]-~]*+"'
+_SPEC = rf"(?:{_DOT_ATOM}|{_QUOTED})@{_LABEL}(?:\.{_LABEL})*+"
+_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++"
+_PHRASE = rf"(?:{_WORD}(?: {_WORD})*+|{_QUOTED})"
+# An address without a domain is a mailbox of the server's own.
+_MAILBOX = rf"(?:(?:{_SPEC}|{_DOT_ATOM})(?=, |\Z)|{_PHRASE} <{_SPEC}>)"
+_MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*+")
+# The same with a name or a domain outside ASCII; the groups are name, quoted name, address.
+_SPECIALS = r'()<>\[\]@,;:\\"'
+_NAMED = rf'(?:([^ {_CONTROL}{_SPECIALS}][^{_CONTROL}{_SPECIALS}]*+)|"([^{_CONTROL}\\"]*+)") ?<'
+_FOREIGN_DOMAIN = rf"[^ {_CONTROL}{_SPECIALS}]++"
+_INTERNATIONAL = re.compile(rf"(?:{_NAMED})?({_DOT_ATOM})@({_FOREIGN_DOMAIN})(>?)")
+
+_MESSAGE_ID = re.compile(rf"<{_DOT_ATOM}@{_DOT_ATOM}>")
+_DATE = re.compile(
+    r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+    r" [12]\d{3} (?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d [+-](?:0\d|1[0-4])[0-5]\d",
+    re.ASCII,
+)
+
+# RFC 2047 section 5 (3): what a "Q" word may hold wherever it stands, in a phrase as well.
+_Q = [f"={octet:02X}" for octet in range(256)]
+for _safe in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/":
+    _Q[_safe] = chr(_safe)
+_Q[0x20] = "_"
+
+
+class NotCovered(Exception):
+    """This input is for the slow way: it is unusual, or it is wrong."""
+
+
+def text(name: str, value: str) -> str:
+    """An unstructured field: Subject, List-Unsubscribe, X-..."""
+    check_name(name)
+    if "=?" in value:
+        raise NotCovered("it looks like an encoded word")
+    if not value.isascii():
+        _check_characters(value)
+        return _folded(name, _encoded_text(value, SHORT_LINE - len(name) - 2))
+    if not _TEXT.fullmatch(value):
+        raise NotCovered("white space in front, or a control character")
+    if len(name) + 2 + len(value) <= SHORT_LINE:
+        return f"{name}: {value}\r\n"
+    return _folded(name, value)
+
+
+def addresses(
+    name: str, entries: Sequence[str], to_ascii: Callable[[str], str] = to_ascii_domain
+) -> str:
+    """A field of mailboxes. An entry holds one mailbox or more, as people write them."""
+    check_name(name)
+    joined = ", ".join(entries)
+    if joined.isascii() and _MAILBOXES.fullmatch(joined) and "=?" not in joined:
+        if len(name) + 2 + len(joined) <= SHORT_LINE:
+            return f"{name}: {joined}\r\n"
+        return _folded(name, joined)
+    return _folded(name, ", ".join([_mailbox(entry, to_ascii) for entry in entries]))
+
+
+def message_id(name: str, value: str) -> str:
+    """A field of one message identifier."""
+    if len(value) > LONGEST_WORD or not _MESSAGE_ID.fullmatch(value) or "=?" in value:
+        raise NotCovered("no plain message identifier")
+    return f"{name}: {value}\r\n"
+
+
+def date(name: str, value: str) -> str:
+    """A field of one date, as `email.utils.format_datetime` writes it."""
+    if not _DATE.fullmatch(value):
+        raise NotCovered("no plain date")
+    return f"{name}: {value}\r\n"
+
+
+def parameter(name: str, value: str) -> str:
+    """`value` as a parameter of a field, by RFC 2231 if it is not ASCII."""
+    if "=?" in value:
+        raise NotCovered("it looks like an encoded word")
+    if not value.isascii():
+        _check_characters(value)
+        formatted = f"{name}*=utf-8''{quote(value, safe='')}"
+    elif value and _TEXT.fullmatch(value) and not ('"' in value or "\\" in value):
+        formatted = f'{name}="{value}"'
+    else:
+        raise NotCovered("a control character, quote or backslash in a parameter")
+    if len(formatted) > LONGEST_WORD:
+        raise NotCovered("a parameter is too long for one line")
+    return formatted
+
+
+def check_name(name: str) -> None:
+    """Raise NotCovered unless `name` is a plain name of a field."""
+    if not _NAME.fullmatch(name):
+        raise NotCovered("an unusual field name")
+
+
+def _check_characters(value: str) -> None:
+    if _PROHIBITED.search(value):
+        raise NotCovered("a control character or a lone surrogate")
+
+
+def _folded(name: str, value: str) -> str:
+    if len(name) + 2 + len(value) <= SHORT_LINE:
+        return f"{name}: {value}\r\n"
+    if "  " in value or value.endswith(" "):
+        # A line of nothing but white space is obsolete (RFC 5322 section 4.2).
+        raise NotCovered("white space at which no line should be folded")
+    # The space behind the colon is put in last, since no line is folded there.
+    lines = _LINE.findall(f"{name}:{value}")
+    if len(value) > LONGEST_WORD and max(map(len, lines)) > LONGEST_WORD:
+        raise NotCovered("a word is too long for one line")
+    whole = "\r\n ".join(lines)
+    return f"{name}: {whole[len(name) + 1 :]}\r\n"
+
+
+def _encoded_text(value: str, room: int) -> str:
+    """`value` with the words from the first to the last outside ASCII as encoded words."""
+    words = value.split(" ")
+    if "" in words:
+        # White space beside an encoded word is not always kept.
+        raise NotCovered("white space beside white space")
+    foreign = [number for number, word in enumerate(words) if not word.isascii()]
+    first, behind = foreign[0], foreign[-1] + 1
+    room -= sum(map(len, words[:first])) + first
+    encoded = _encoded_words(" ".join(words[first:behind]), room)
+    return " ".join([*words[:first], *encoded, *words[behind:]])
+
+
+def _encoded_words(value: str, room: int) -> Iterator[str]:
+    """`value` as encoded words (RFC 2047), the first of at most `room` characters if it can be.
+
+    A character is never divided between two words (section 5).
+    """
+    data = value.encode()
+    quoted = "".join(map(_Q.__getitem__, data))
+    start, limit = 0, min(ENCODED_TEXT, room - 12)
+    if limit < 16:
+        limit = ENCODED_TEXT
+    if len(quoted) * 3 <= len(data) * 4 + 12:
+        while start < len(quoted):
+            end = _end_of_q_word(quoted, start + limit)
+            yield f"=?utf-8?q?{quoted[start:end]}?="
+            start, limit = end, ENCODED_TEXT
+        return
+    while start < len(data):
+        end = start + limit // 4 * 3
+        while end < len(data) and data[end] & 0xC0 == 0x80:
+            end -= 1
+        yield f"=?utf-8?b?{b2a_base64(data[start:end], newline=False).decode()}?="
+        start, limit = end, ENCODED_TEXT
+
+
+def _end_of_q_word(quoted: str, end: int) -> int:
+    if end >= len(quoted):
+        return len(quoted)
+    while True:
+        # Not inside "=C3", and not in front of "=80" to "=BF", which go on with a character.
+        if quoted[end - 1] == "=":
+            end -= 1
+        elif quoted[end - 2] == "=":
+            end -= 2
+        if quoted[end] != "=" or quoted[end + 1] not in "89AB":
+            return end
+        end -= 3
+
+
+def _mailbox(entry: str, to_ascii: Callable[[str], str]) -> str:
+    """One mailbox, or several in ASCII, ready for the wire."""
+    if "=?" in entry:
+        raise NotCovered("it looks like an encoded word")
+    if entry.isascii():
+        if _MAILBOXES.fullmatch(entry):
+            return entry
+        raise NotCovered("an unusual address")
+    match = _INTERNATIONAL.fullmatch(entry)
+    if match is None:
+        raise NotCovered("an unusual address")
+    bare, quoted, local_part, domain, closed = match.groups()
+    # The space in front of the "<" is no part of a bare name.
+    name = bare.rstrip(" ") if bare is not None else quoted
+    if (name is None) != (not closed) or name == "" or "  " in (name or ""):
+        raise NotCovered("an unusual address")
+    if not domain.isascii():
+        try:
+            domain = to_ascii(domain)
+        except ValueError:
+            raise NotCovered("no domain") from None
+    spec = f"{local_part}@{domain}"
+    if not _MAILBOXES.fullmatch(spec):
+        raise NotCovered("no domain")
+    return spec if name is None else f"{_phrase(name, quoted is not None)} <{spec}>"
+
+
+def _phrase(name: str, quoted: bool) -> str:
+    if not name.isascii():
+        return " ".join(_encoded_words(name, SHORT_LINE - len("Reply-To: ")))
+    return f'"{name}"' if quoted else name

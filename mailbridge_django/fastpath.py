@@ -1,0 +1,264 @@
+"""Django's messages to bytes without Django's `message()`, where the result means the same.
+
+`render` returns None for whatever it does not cover: a class that overrides how messages are
+built, other encodings, ready-made MIME parts, unusual headers. And for whatever is wrong, so that
+it is Django that raises the error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from email.headerregistry import HeaderRegistry
+from email.utils import format_datetime, formatdate
+from typing import Any
+
+import django
+import django.core.mail.message as django_message
+from django.conf import settings
+from django.core.mail import EmailAlternative, EmailMessage, EmailMultiAlternatives
+from django.utils.encoding import punycode
+from django.utils.functional import Promise
+from django.utils.timezone import get_current_timezone
+
+from mailbridge import header
+from mailbridge.header import NotCovered
+from mailbridge.render import (
+    COMPAT32,
+    MODERN,
+    Binary,
+    Body,
+    Multipart,
+    Part,
+    Rendered,
+    Text,
+    disposition,
+    render_body,
+)
+
+# From 6.0 on Django builds on `email.message.EmailMessage`, before that on `email.mime`.
+MODERN_DJANGO = django.VERSION >= (6, 0)
+STYLE = MODERN if MODERN_DJANGO else COMPAT32
+
+# What message() calls. A class in which one of them is not Django's own builds its own messages.
+_METHODS = (
+    ("message", "_add_bodies", "_add_attachments", "_add_attachment")
+    if MODERN_DJANGO
+    else (
+        "message",
+        "_create_message",
+        "_create_attachments",
+        "_create_attachment",
+        "_create_alternatives",
+        "_create_mime_attachment",
+    )
+) + ("_set_list_header_if_not_empty", "_idna_encode_address_header_domains")
+_OVERRIDABLE = frozenset(_METHODS)
+
+# These have a place of their own in message(); the rest of what has a parser is left to Django.
+_PLACED = frozenset({"from", "to", "cc", "reply-to"})
+_STRUCTURED = frozenset(HeaderRegistry().registry) | {"bcc"}
+_WRITERS: dict[str, Callable[[str, str], str]] = {
+    "sender": lambda name, value: header.addresses(name, [value], punycode),
+    "message-id": header.message_id,
+    "date": header.date,
+}
+
+_MIMETYPE = re.compile(r"[a-z]+/[^/]+")
+_Key = tuple[Any, ...]
+
+
+class Bodies:
+    """The last few bodies that were rendered, for messages that differ in their head only.
+
+    Keep one for as long as a batch takes: what it holds, it keeps in memory.
+    """
+
+    def __init__(self, size: int = 4) -> None:
+        self._size = size
+        # The parts are kept with the body, so that the identities in the key stay theirs.
+        self._bodies: dict[_Key, tuple[Part, Body]] = {}
+
+    def render(self, part: Part) -> Body:
+        """The body for `part`, from before if there was an equal one."""
+        key = _key(part)
+        if (found := self._bodies.get(key)) is not None:
+            return found[1]
+        if len(self._bodies) >= self._size:
+            del self._bodies[next(iter(self._bodies))]
+        body = render_body(part, STYLE)
+        self._bodies[key] = part, body
+        return body
+
+
+def _key(part: Part) -> _Key:
+    # Binaries are told apart by identity: comparing their octets would cost more than it saves.
+    if isinstance(part, Multipart):
+        return part.subtype, *map(_key, part.parts)
+    if isinstance(part, Binary):
+        return id(part.content), part.type, part.fields
+    return part
+
+
+def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | None:
+    """The content of `message` for the wire, or None if that is for `message.message()`."""
+    try:
+        multiple = _builds_alternatives(message)
+        fields = "".join(_fields(message))
+        part = _part(message, message.alternatives if multiple else ())  # type: ignore[attr-defined]
+        return Rendered(fields, bodies.render(part) if bodies else render_body(part, STYLE))
+    except NotCovered:
+        return None
+
+
+def _methods(kind: type) -> list[object]:
+    return [getattr(kind, name, None) for name in _METHODS]
+
+
+_PLAIN = _methods(EmailMessage)
+_MULTIPLE = _methods(EmailMultiAlternatives)
+
+
+def _builds_alternatives(message: EmailMessage) -> bool:
+    """True if the message has alternatives. NotCovered unless it is built as Django builds it."""
+    methods = _methods(type(message))
+    if methods != _MULTIPLE and methods != _PLAIN:
+        raise NotCovered("a class that builds its messages in its own way")
+    if not _OVERRIDABLE.isdisjoint(vars(message)):
+        raise NotCovered("a message with methods of its own")
+    encoding = message.encoding or settings.DEFAULT_CHARSET
+    if not isinstance(encoding, str) or encoding != "utf-8":
+        raise NotCovered("another encoding than UTF-8")
+    if MODERN_DJANGO:
+        if hasattr(message, "mixed_subtype") or hasattr(message, "alternative_subtype"):
+            raise NotCovered("Django 6 says what is wrong with this")
+    elif django_message.utf8_charset.body_encoding is not None:
+        raise NotCovered("a project that wants all its texts encoded")
+    return methods == _MULTIPLE
+
+
+def _fields(message: EmailMessage) -> Iterator[str]:
+    """The header, in Django's order."""
+    extra = message.extra_headers
+    if type(extra) is not dict or not all(type(name) is str for name in extra):
+        raise NotCovered("unusual headers")
+    yield header.text("Subject", str(message.subject))
+    yield header.addresses("From", [str(extra.get("From", message.from_email))], punycode)
+    for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
+        if name in extra:
+            yield header.addresses(name, [_header_value(extra[name])], punycode)
+        elif values:
+            yield header.addresses(name, [str(value) for value in values], punycode)
+    names = [name.lower() for name in extra]
+    if "date" not in names:
+        yield f"Date: {_now()}\r\n"
+    if "message-id" not in names:
+        identifier = django_message.make_msgid(domain=django_message.DNS_NAME)
+        yield header.message_id("Message-ID", identifier)
+    if extra:
+        yield from _extra(extra, names)
+
+
+def _extra(extra: dict[str, Any], names: Iterable[str]) -> Iterator[str]:
+    seen = set()
+    for name, lowered in zip(extra, names, strict=True):
+        if lowered in seen:
+            raise NotCovered("a header that stands twice")
+        seen.add(lowered)
+        if lowered in _PLACED:
+            continue
+        value = _header_value(extra[name])
+        if (write := _WRITERS.get(lowered)) is not None:
+            header.check_name(name)
+            yield write(name, value)
+        elif lowered in _STRUCTURED or lowered.startswith("content-"):
+            raise NotCovered("a header that Django parses, or refuses")
+        else:
+            yield header.text(name, value)
+
+
+def _header_value(value: object) -> str:
+    if isinstance(value, (str, Promise)):
+        return str(value)
+    raise NotCovered("a header value that is no text")
+
+
+def _now() -> str:
+    if not MODERN_DJANGO:
+        return formatdate(localtime=settings.EMAIL_USE_LOCALTIME)
+    return format_datetime(
+        datetime.now(get_current_timezone() if settings.EMAIL_USE_LOCALTIME else UTC)
+    )
+
+
+def _part(message: EmailMessage, alternatives: Iterable[Any]) -> Part:
+    """The body with its alternatives and attachments, nested as Django nests them."""
+    body: Any = message.body
+    if not isinstance(body, str):
+        raise NotCovered("a body that is no text")
+    subtype = message.content_subtype
+    parts: list[Part] = [Text(body, subtype)] if body else []
+    if alternatives:
+        parts += map(_alternative, alternatives)
+        parts = [Multipart(_subtype(message, "alternative"), tuple(parts))]
+    if message.attachments:
+        parts += map(_attachment, message.attachments)
+        return Multipart(_subtype(message, "mixed"), tuple(parts))
+    return parts[0] if parts else Text("", subtype)
+
+
+def _subtype(message: EmailMessage, name: str) -> str:
+    subtype = getattr(message, f"{name}_subtype", name)
+    if not isinstance(subtype, str):
+        raise NotCovered("an unusual subtype")
+    return subtype
+
+
+def _alternative(alternative: object) -> Part:
+    if not isinstance(alternative, EmailAlternative):
+        raise NotCovered("an alternative that was not attached by a method")
+    content, mimetype = alternative
+    if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
+        raise NotCovered("an unusual content type")
+    if not mimetype.startswith("text/"):
+        return _binary(content, mimetype, "")
+    if not isinstance(content, str):
+        raise NotCovered("octets that are to be a text")
+    return Text(content, mimetype[5:])
+
+
+def _attachment(attachment: object) -> Part:
+    if not isinstance(attachment, tuple) or len(attachment) != 3:
+        raise NotCovered("an attachment that is a MIME part already, or none at all")
+    filename, content, mimetype = attachment
+    if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
+        raise NotCovered("an unusual content type")
+    if filename is not None and (type(filename) is not str or not filename):
+        raise NotCovered("an unusual file name")
+    # Django 5 says nothing of what has no name.
+    named = filename is not None or MODERN_DJANGO
+    fields = disposition("attachment", filename) if named else ""
+    if not mimetype.startswith("text/"):
+        return _binary(content, mimetype, fields)
+    if isinstance(content, bytes) and MODERN_DJANGO:
+        try:
+            content = content.decode()
+        except UnicodeDecodeError:
+            return _binary(content, django_message.DEFAULT_ATTACHMENT_MIME_TYPE, fields)
+    if not isinstance(content, str):
+        raise NotCovered("octets that are to be a text")
+    return Text(content, mimetype[5:], fields)
+
+
+def _binary(content: object, mimetype: str, fields: str) -> Binary:
+    if mimetype.startswith(("message/", "multipart/")):
+        raise NotCovered("a part with parts of its own")
+    if isinstance(content, bytes):
+        return Binary(content, mimetype, fields)
+    if isinstance(content, str) and content.isascii():
+        return Binary(content.encode("ascii"), mimetype, fields)
+    if isinstance(content, (bytearray, memoryview)) and MODERN_DJANGO:
+        # The caller may change these while the message waits to be sent.
+        return Binary(bytes(content), mimetype, fields)
+    raise NotCovered("a content that is neither octets nor text")
