@@ -38,9 +38,11 @@ _QUOTED = r'"[ !#-\[\]-~]*+"'
 _SPEC = rf"(?:{_DOT_ATOM}|{_QUOTED})@{_LABEL}(?:\.{_LABEL})*+"
 _WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++"
 _PHRASE = rf"(?:{_WORD}(?: {_WORD})*+|{_QUOTED})"
-# An address without a domain is a mailbox of the server's own.
-_MAILBOX = rf"(?:(?:{_SPEC}|{_DOT_ATOM})(?=, |\Z)|{_PHRASE} <{_SPEC}>)"
+_MAILBOX = rf"(?:{_SPEC}(?=, |\Z)|{_PHRASE} <{_SPEC}>)"
 _MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*+")
+# An address without a domain is a mailbox of the server's own.
+_LOCAL = rf"(?:{_MAILBOX}|{_DOT_ATOM}(?=, |\Z))"
+_LOCAL_MAILBOXES = re.compile(rf"{_LOCAL}(?:, {_LOCAL})*+")
 # The same with a name or a domain outside ASCII; the groups are name, quoted name, address.
 _SPECIALS = r'()<>\[\]@,;:\\"'
 _NAMED = rf'(?:([^ {_CONTROL}{_SPECIALS}][^{_CONTROL}{_SPECIALS}]*+)|"([^{_CONTROL}\\"]*+)") ?<'
@@ -86,7 +88,7 @@ def addresses(
     """A field of mailboxes. An entry holds one mailbox or more, as people write them."""
     check_name(name)
     joined = ", ".join(entries)
-    if joined.isascii() and _MAILBOXES.fullmatch(joined) and "=?" not in joined:
+    if joined.isascii() and _LOCAL_MAILBOXES.fullmatch(joined) and "=?" not in joined:
         if len(name) + 2 + len(joined) <= SHORT_LINE:
             return f"{name}: {joined}\r\n"
         return _folded(name, joined)
