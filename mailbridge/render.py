@@ -17,13 +17,16 @@ import secrets
 import struct
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterator
+from io import BytesIO
 from typing import NamedTuple, TypeAlias
 
 from .header import SHORT_LINE, NotCovered, parameter
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*+/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*+")
+_PARAMETERS = re.compile(r"(?:; [a-z]++=(?:[A-Za-z0-9.-]++|\"[A-Za-z0-9 .-]*+\"))*+")
 
 # RFC 2045 section 6.8: 76 characters a line, which hold 57 octets.
+LINE_LENGTH = 76
 LINE = 57
 # Lines that are encoded at once; a piece is then about as large as what a socket takes.
 LINES = 1024
@@ -37,15 +40,19 @@ class Style(NamedTuple):
 
     # The longest line in octets that is not encoded.
     longest_line: int
+    # Lines outside ASCII are not encoded either.
+    eight_bit: bool
     # Base64 is used where it is shorter than quoted-printable.
     weighs_base64: bool
     # A text always ends with a line end.
     ends_text: bool
 
 
-# `email.message.EmailMessage` with `email.policy.SMTP`, and `email.mime` in the hands of Django 5.
-MODERN = Style(78, True, True)
-COMPAT32 = Style(998, False, False)
+# `email.message.EmailMessage` with `email.policy.SMTP`; `email.mime` in the hands of Django 5;
+# and texts that every server takes.
+MODERN = Style(78, eight_bit=True, weighs_base64=True, ends_text=True)
+COMPAT32 = Style(998, eight_bit=True, weighs_base64=False, ends_text=False)
+SEVEN_BIT = Style(998, eight_bit=False, weighs_base64=True, ends_text=False)
 
 
 class Text(NamedTuple):
@@ -57,7 +64,7 @@ class Text(NamedTuple):
 
 
 class Binary(NamedTuple):
-    """A part of any other type, in base64."""
+    """A part of any type, in base64. `type` may have parameters."""
 
     content: bytes | memoryview
     type: str = "application/octet-stream"
@@ -92,8 +99,12 @@ class Base64:
             yield b"\r\n".join((*_cut(encoded), b""))
         if whole < len(view):
             encoded = b2a_base64(view[whole:], newline=False)
-            lines = [encoded[start : start + 76] for start in range(0, len(encoded), 76)]
-            yield b"\r\n".join((*lines, b""))
+            lines, rest = divmod(len(encoded), LINE_LENGTH)
+            cut = struct.unpack(f"{'76s' * lines}{rest}s", encoded)
+            yield b"\r\n".join((*cut, b"") if rest else cut)
+
+
+Piece: TypeAlias = bytes | Base64
 
 
 class Body:
@@ -101,7 +112,7 @@ class Body:
 
     __slots__ = ("eight_bit", "fields", "leading_dots", "pieces", "size")
 
-    def __init__(self, fields: str, pieces: tuple[bytes | Base64, ...]) -> None:
+    def __init__(self, fields: str, pieces: tuple[Piece, ...]) -> None:
         self.fields = fields
         self.pieces = pieces
         self.size = sum([len(p) if isinstance(p, bytes) else p.size for p in pieces])
@@ -147,7 +158,12 @@ class Rendered:
         yield from self.body
 
     def __bytes__(self) -> bytes:
-        return b"".join(self)
+        if len(self.body.pieces) == 1:
+            return b"".join(self)
+        # Joining the pieces of an attachment would hold it twice.
+        whole = BytesIO()
+        whole.writelines(self)
+        return whole.getvalue()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} message of {self.size} octets>"
@@ -155,9 +171,10 @@ class Rendered:
 
 def render_body(part: Part, style: Style = MODERN) -> Body:
     """`part` as the body of a message. Raises NotCovered."""
-    pieces: list[bytes | Base64] = []
+    pieces: list[Piece] = []
     fields = _write(part, style, pieces)
-    if isinstance(part, Text) and pieces[0] and not pieces[0].endswith(b"\r\n"):  # type: ignore[union-attr]
+    last = pieces[-1]
+    if isinstance(last, bytes) and last and not last.endswith(b"\r\n"):
         pieces.append(b"\r\n")
     return Body(fields, tuple(_merged(pieces)))
 
@@ -172,42 +189,46 @@ def disposition(kind: str, filename: str | None = None) -> str:
     return field + "\r\n"
 
 
-def _write(part: Part, style: Style, out: list[bytes | Base64]) -> str:
+def _write(part: Part, style: Style, out: list[Piece]) -> str:
     """Append the content of `part` to `out`; return its content fields."""
     if isinstance(part, Multipart):
         return _write_multipart(part, style, out)
+    piece: Piece
     if isinstance(part, Text):
-        kind, (encoding, piece) = f"text/{part.subtype}", _encoded(part.content, style)
-        parameters = '; charset="utf-8"'
+        encoding, piece = _encoded(part.content, style)
+        kind = _checked_type(f"text/{part.subtype}") + '; charset="utf-8"'
     else:
-        kind, encoding, piece, parameters = part.type, "base64", Base64(part.content), ""
-    if not _TYPE.fullmatch(kind) or len(kind) > SHORT_LINE // 2:
-        raise NotCovered("an unusual content type")
+        encoding, piece, kind = "base64", Base64(part.content), _checked_type(part.type)
     out.append(piece)
-    return (
-        f"Content-Type: {kind}{parameters}\r\nContent-Transfer-Encoding: {encoding}\r\n"
-        f"{part.fields}"
-    )
+    return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{part.fields}"
 
 
-def _write_multipart(part: Multipart, style: Style, out: list[bytes | Base64]) -> str:
+def _checked_type(text: str) -> str:
+    kind, semicolon, parameters = text.partition(";")
+    if not _TYPE.fullmatch(kind) or not _PARAMETERS.fullmatch(semicolon + parameters):
+        raise NotCovered("an unusual content type")
+    if len(text) > SHORT_LINE - len("Content-Type: "):
+        raise NotCovered("a content type that is too long for one line")
+    return text
+
+
+def _write_multipart(part: Multipart, style: Style, out: list[Piece]) -> str:
     # 128 random bits: nobody can write the boundary into a text, and it need not be looked for.
     # The "=" keeps it out of quoted-printable and base64.
     boundary = f"==============={secrets.token_hex(16)}=="
     delimiter = f"--{boundary}\r\n"
     for child in part.parts:
-        content: list[bytes | Base64] = []
+        content: list[Piece] = []
         fields = _write(child, style, content)
         out.append(f"{delimiter}{fields}\r\n".encode("ascii"))
         out += content
         delimiter = f"\r\n--{boundary}\r\n"
     out.append(f"\r\n--{boundary}--\r\n".encode("ascii"))
-    if not _TYPE.fullmatch(f"multipart/{part.subtype}") or len(part.subtype) > SHORT_LINE // 2:
-        raise NotCovered("an unusual content type")
-    return f'Content-Type: multipart/{part.subtype};\r\n boundary="{boundary}"\r\n'
+    kind = _checked_type(f"multipart/{part.subtype}")
+    return f'Content-Type: {kind};\r\n boundary="{boundary}"\r\n'
 
 
-def _merged(pieces: list[bytes | Base64]) -> Iterator[bytes | Base64]:
+def _merged(pieces: list[Piece]) -> Iterator[Piece]:
     """The same with neighbours made one, where both are bytes already."""
     texts: list[bytes] = []
     for piece in pieces:
@@ -235,8 +256,9 @@ def _encoded(content: str, style: Style) -> tuple[str, bytes]:
         lines.append(b"")
         if len(lines) == 1:
             lines.append(b"")
-    if max(map(len, lines), default=0) <= style.longest_line:
-        return "7bit" if content.isascii() else "8bit", b"\r\n".join(lines)
+    ascii_only = content.isascii()
+    if (ascii_only or style.eight_bit) and max(map(len, lines), default=0) <= style.longest_line:
+        return "7bit" if ascii_only else "8bit", b"\r\n".join(lines)
     if style.weighs_base64 and _base64_is_shorter(lines):
         return "base64", b"".join(Base64(b"\r\n".join(lines)))
     if closed:

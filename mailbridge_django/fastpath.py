@@ -11,13 +11,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.headerregistry import HeaderRegistry
-from email.utils import format_datetime, formatdate
+from email.utils import format_datetime, formatdate, make_msgid
+from functools import lru_cache
+from time import time
 from typing import Any
 
 import django
 import django.core.mail.message as django_message
 from django.conf import settings
 from django.core.mail import EmailAlternative, EmailMessage, EmailMultiAlternatives
+from django.core.mail.utils import DNS_NAME
 from django.utils.encoding import punycode
 from django.utils.functional import Promise
 from django.utils.timezone import get_current_timezone
@@ -107,7 +110,9 @@ def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | No
         multiple = _builds_alternatives(message)
         fields = "".join(_fields(message))
         part = _part(message, message.alternatives if multiple else ())  # type: ignore[attr-defined]
-        return Rendered(fields, bodies.render(part) if bodies else render_body(part, STYLE))
+        return Rendered(
+            fields, bodies.render(part) if bodies is not None else render_body(part, STYLE)
+        )
     except NotCovered:
         return None
 
@@ -127,8 +132,9 @@ def _builds_alternatives(message: EmailMessage) -> bool:
         raise NotCovered("a class that builds its messages in its own way")
     if not _OVERRIDABLE.isdisjoint(vars(message)):
         raise NotCovered("a message with methods of its own")
-    encoding = message.encoding or settings.DEFAULT_CHARSET
-    if not isinstance(encoding, str) or encoding != "utf-8":
+    # An email.charset.Charset equals its name, and says more than that.
+    encoding: Any = message.encoding or settings.DEFAULT_CHARSET
+    if type(encoding) is not str or encoding != "utf-8":
         raise NotCovered("another encoding than UTF-8")
     if MODERN_DJANGO:
         if hasattr(message, "mixed_subtype") or hasattr(message, "alternative_subtype"):
@@ -154,7 +160,7 @@ def _fields(message: EmailMessage) -> Iterator[str]:
     if "date" not in names:
         yield f"Date: {_now()}\r\n"
     if "message-id" not in names:
-        identifier = django_message.make_msgid(domain=django_message.DNS_NAME)
+        identifier = make_msgid(domain=str(DNS_NAME))
         yield header.message_id("Message-ID", identifier)
     if extra:
         yield from _extra(extra, names)
@@ -185,11 +191,15 @@ def _header_value(value: object) -> str:
 
 
 def _now() -> str:
+    local = settings.EMAIL_USE_LOCALTIME
     if not MODERN_DJANGO:
-        return formatdate(localtime=settings.EMAIL_USE_LOCALTIME)
-    return format_datetime(
-        datetime.now(get_current_timezone() if settings.EMAIL_USE_LOCALTIME else UTC)
-    )
+        return formatdate(localtime=local)
+    return format_datetime(datetime.now(get_current_timezone())) if local else _utc(int(time()))
+
+
+@lru_cache(maxsize=1)
+def _utc(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC))
 
 
 def _part(message: EmailMessage, alternatives: Iterable[Any]) -> Part:
@@ -219,7 +229,7 @@ def _alternative(alternative: object) -> Part:
     if not isinstance(alternative, EmailAlternative):
         raise NotCovered("an alternative that was not attached by a method")
     content, mimetype = alternative
-    if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
+    if type(mimetype) is not str or not _MIMETYPE.fullmatch(mimetype):
         raise NotCovered("an unusual content type")
     if not mimetype.startswith("text/"):
         return _binary(content, mimetype, "")
@@ -232,7 +242,7 @@ def _attachment(attachment: object) -> Part:
     if not isinstance(attachment, tuple) or len(attachment) != 3:
         raise NotCovered("an attachment that is a MIME part already, or none at all")
     filename, content, mimetype = attachment
-    if not isinstance(mimetype, str) or not _MIMETYPE.fullmatch(mimetype):
+    if type(mimetype) is not str or not _MIMETYPE.fullmatch(mimetype):
         raise NotCovered("an unusual content type")
     if filename is not None and (type(filename) is not str or not filename):
         raise NotCovered("an unusual file name")

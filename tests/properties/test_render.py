@@ -18,14 +18,14 @@ if not settings.configured:
     settings.configure(USE_TZ=True)
     django.setup()
 
-from django.core.mail import EmailMessage, EmailMultiAlternatives  # noqa: E402 - after settings
-from django.utils.encoding import punycode  # noqa: E402
-from hypothesis import given  # noqa: E402
-from hypothesis import settings as hypothesis_settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.utils.encoding import punycode
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from mailbridge.protocol.content import canonical  # noqa: E402
-from mailbridge_django.fastpath import MODERN_DJANGO, render  # noqa: E402
+from mailbridge.protocol.content import canonical
+from mailbridge_django.fastpath import MODERN_DJANGO, render
 
 many = hypothesis_settings(max_examples=600, deadline=None)
 some = hypothesis_settings(max_examples=200, deadline=None)
@@ -47,7 +47,9 @@ _OF_THE_PART = {"content-type", "content-transfer-encoding", "mime-version", "co
 def meaning(part: Any) -> Any:
     """A parsed message as plain data."""
     headers = [
-        (name, field_meaning(value)) for name, value in part.items() if name.lower() not in _OF_THE_PART
+        (name, field_meaning(value))
+        for name, value in part.items()
+        if name.lower() not in _OF_THE_PART
     ]
     type_parameters = {k: v for k, v in part["content-type"].params.items() if k != "boundary"}
     shape = {
@@ -103,7 +105,9 @@ def check_meaning(message: EmailMessage, our_content: bytes, their_content: byte
         if our_field != says:
             # Its parser makes new spaces in names that take more than one encoded word.
             assert isinstance(says, list)
-            assert older_meaning(our_content, name) == [(each[0], "@".join(each[1:])) for each in says]
+            assert older_meaning(our_content, name) == [
+                (each[0], "@".join(each[1:])) for each in says
+            ]
 
 
 def older_meaning(content: bytes, name: str) -> list[tuple[str, str]]:
@@ -154,21 +158,57 @@ nice_lines = st.lists(nice_words | foreign_words, max_size=25).map(" ".join)
 any_text = st.text(st.characters(codec=None), max_size=60)
 hostile_bits = st.sampled_from(
     [
-        *("\r\n", "\n", "\r", "\0", "\x0b", "\x1c", "\x85", "\u2028", "\ud800", "\udc80", "\t", " "),
+        *(
+            "\r\n",
+            "\n",
+            "\r",
+            "\0",
+            "\x0b",
+            "\x1c",
+            "\x85",
+            "\u2028",
+            "\ud800",
+            "\udc80",
+            "\t",
+            " ",
+        ),
         *("=?utf-8?q?=41?=", "=?utf-8?b?QQ==?=", "=?", "?=", "\r\nBcc: x@example.org", "x" * 1100),
-        *("\ufeff", "\u200d", "é", "😀", '"', "\\", "<", ">", "(", ")", ",", ";", ":", "@", "[", "]"),
+        *(
+            "\ufeff",
+            "\u200d",
+            "é",
+            "😀",
+            '"',
+            "\\",
+            "<",
+            ">",
+            "(",
+            ")",
+            ",",
+            ";",
+            ":",
+            "@",
+            "[",
+            "]",
+        ),
     ]
 )
 hostile = st.lists(hostile_bits | nice_words, max_size=6).map("".join)
 
-atoms = st.text(string.ascii_letters + string.digits + "!#$%&'*+/=^_`{|}~-", min_size=1, max_size=12)
+atoms = st.text(
+    string.ascii_letters + string.digits + "!#$%&'*+/=^_`{|}~-", min_size=1, max_size=12
+)
 local_parts = st.lists(atoms, min_size=1, max_size=3).map(".".join) | st.just('"john doe"')
 domains = st.sampled_from(
     ["example.org", "b.example", "localhost", "xn--bcher-kva.example", "bücher.example", "例え.jp"]
 )
 specs = st.builds("{}@{}".format, local_parts, domains)
-names = st.lists(st.text(string.ascii_letters + "äé漢😀.", min_size=1, max_size=9), min_size=1, max_size=5)
-quoted_names = st.text(string.ascii_letters + "äé漢😀.,;:@()<> ", min_size=1, max_size=30).map('"{}"'.format)
+names = st.lists(
+    st.text(string.ascii_letters + "äé漢😀.", min_size=1, max_size=9), min_size=1, max_size=5
+)
+quoted_names = st.text(string.ascii_letters + "äé漢😀.,;:@()<> ", min_size=1, max_size=30).map(
+    '"{}"'.format
+)
 named = st.builds("{} <{}>".format, names.map(" ".join) | quoted_names, specs)
 nice_addresses = specs | named | st.sampled_from(["webmaster", "Root <root@localhost>"])
 odd_addresses = st.sampled_from(
@@ -186,9 +226,13 @@ body_lines = nice_lines | st.sampled_from(
     [".", "..", ".x", "From me", "-- ", "trailing  ", "\ttab", "=", "=3D", "\x0c", "\x7f", "\0"]
 )
 long_lines = st.builds(
-    "{}{}".format, nice_lines, st.integers(0, 1300).map("x".__mul__) | st.integers(0, 600).map("é".__mul__)
+    "{}{}".format,
+    nice_lines,
+    st.integers(0, 1300).map("x".__mul__) | st.integers(0, 600).map("é".__mul__),
 )
-bodies = st.lists(st.tuples(body_lines | long_lines, line_breaks).map("".join), max_size=14).map("".join)
+bodies = st.lists(st.tuples(body_lines | long_lines, line_breaks).map("".join), max_size=14).map(
+    "".join
+)
 
 file_names = st.one_of(
     st.none(),
@@ -215,7 +259,9 @@ alternatives = st.lists(
     st.tuples(bodies, text_types) | st.tuples(st.binary(max_size=99), binary_types), max_size=3
 )
 nice_headers = st.dictionaries(
-    st.sampled_from(["X-Tag", "List-Unsubscribe", "References", "Auto-Submitted", "X_y", "Precedence"]),
+    st.sampled_from(
+        ["X-Tag", "List-Unsubscribe", "References", "Auto-Submitted", "X_y", "Precedence"]
+    ),
     nice_lines,
     max_size=3,
 )
@@ -223,8 +269,27 @@ odd_headers = st.dictionaries(
     st.sampled_from(
         [
             *("From", "from", "To", "to", "Cc", "Reply-To", "reply-to", "Sender", "Subject", "Bcc"),
-            *("Date", "date", "Message-ID", "message-id", "MIME-Version", "Content-Type", "Resent-To"),
-            *("X-A", "x-a", "X A", "X:A", "", "X\nA", "Ä", "Content-Language", "Content-ID", "X" * 80),
+            *(
+                "Date",
+                "date",
+                "Message-ID",
+                "message-id",
+                "MIME-Version",
+                "Content-Type",
+                "Resent-To",
+            ),
+            *(
+                "X-A",
+                "x-a",
+                "X A",
+                "X:A",
+                "",
+                "X\nA",
+                "Ä",
+                "Content-Language",
+                "Content-ID",
+                "X" * 80,
+            ),
             *("Return-Path", "Received", "DKIM-Signature", "In-Reply-To"),
         ]
     ),
@@ -295,7 +360,11 @@ def test_any_extra_headers(headers: dict[str, Any]) -> None:
 @given(st.sampled_from(["X-A", "Subject", "From", "To", "Sender", "Message-ID", "Date"]), hostile)
 @many
 def test_a_hostile_value_in_one_header(name: str, value: str) -> None:
-    values: dict[str, Any] = {"subject": "x", "from_email": "a@example.org", "to": ["b@example.org"]}
+    values: dict[str, Any] = {
+        "subject": "x",
+        "from_email": "a@example.org",
+        "to": ["b@example.org"],
+    }
     if name == "Subject":
         values["subject"] = value
     else:
