@@ -36,7 +36,8 @@ _DOT_ATOM = rf"{_ATOM}(?:\.{_ATOM})*+"
 _LABEL = r"[A-Za-z0-9_-]++"
 _QUOTED = r'"[ !#-\[\]-~]*+"'
 _SPEC = rf"(?:{_DOT_ATOM}|{_QUOTED})@{_LABEL}(?:\.{_LABEL})*+"
-_WORD = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]++"
+# A dot in a name is obsolete and everywhere. In front of a word some parsers stumble over it.
+_WORD = rf"{_ATOM}(?:\.++(?:{_ATOM})?+)*+"
 _PHRASE = rf"(?:{_WORD}(?: {_WORD})*+|{_QUOTED})"
 _MAILBOX = rf"(?:{_SPEC}(?=, |\Z)|{_PHRASE} <{_SPEC}>)"
 _MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*+")
@@ -48,6 +49,8 @@ _SPECIALS = r'()<>\[\]@,;:\\"'
 _NAMED = rf'(?:([^ {_CONTROL}{_SPECIALS}][^{_CONTROL}{_SPECIALS}]*+)|"([^{_CONTROL}\\"]*+)") ?<'
 _FOREIGN_DOMAIN = rf"[^ {_CONTROL}{_SPECIALS}]++"
 _INTERNATIONAL = re.compile(rf"(?:{_NAMED})?({_DOT_ATOM})@({_FOREIGN_DOMAIN})(>?)")
+
+_ODD_NAME = re.compile(r"^[ .]| [ .]| \Z")
 
 _MESSAGE_ID = re.compile(rf"<{_DOT_ATOM}@{_DOT_ATOM}>")
 _DATE = re.compile(
@@ -173,7 +176,8 @@ def _encoded_words(value: str, room: int) -> Iterator[str]:
     start, limit = 0, min(ENCODED_TEXT, room - 12)
     if limit < 16:
         limit = ENCODED_TEXT
-    if len(quoted) * 3 <= len(data) * 4 + 12:
+    # Base64 where it is shorter by more than a few characters: a person may have to read it.
+    if len(quoted) * 3 <= len(data) * 4 + 20:
         while start < len(quoted):
             end = _end_of_q_word(quoted, start + limit)
             yield f"=?utf-8?q?{quoted[start:end]}?="
@@ -215,7 +219,7 @@ def _mailbox(entry: str, to_ascii: Callable[[str], str]) -> str:
     bare, quoted, local_part, domain, closed = match.groups()
     # The space in front of the "<" is no part of a bare name.
     name = bare.rstrip(" ") if bare is not None else quoted
-    if (name is None) != (not closed) or name == "" or "  " in (name or ""):
+    if (name is None) != (not closed) or name == "" or _ODD_NAME.search(name or ""):
         raise NotCovered("an unusual address")
     if not domain.isascii():
         try:

@@ -196,20 +196,21 @@ def _write(part: Part, style: Style, out: list[Piece]) -> str:
     piece: Piece
     if isinstance(part, Text):
         encoding, piece = _encoded(part.content, style)
-        kind = _checked_type(f"text/{part.subtype}") + '; charset="utf-8"'
+        kind = _checked_type(f"text/{part.subtype}", '; charset="utf-8"')
     else:
-        encoding, piece, kind = "base64", Base64(part.content), _checked_type(part.type)
+        encoding, piece = "base64", Base64(part.content)
+        name, semicolon, parameters = part.type.partition(";")
+        kind = _checked_type(name, semicolon + parameters)
     out.append(piece)
     return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{part.fields}"
 
 
-def _checked_type(text: str) -> str:
-    kind, semicolon, parameters = text.partition(";")
-    if not _TYPE.fullmatch(kind) or not _PARAMETERS.fullmatch(semicolon + parameters):
+def _checked_type(name: str, parameters: str = "") -> str:
+    if not _TYPE.fullmatch(name) or not _PARAMETERS.fullmatch(parameters):
         raise NotCovered("an unusual content type")
-    if len(text) > SHORT_LINE - len("Content-Type: "):
+    if len(name) + len(parameters) > SHORT_LINE - len("Content-Type: "):
         raise NotCovered("a content type that is too long for one line")
-    return text
+    return name + parameters
 
 
 def _write_multipart(part: Multipart, style: Style, out: list[Piece]) -> str:

@@ -68,7 +68,7 @@ _WRITERS: dict[str, Callable[[str, str], str]] = {
     "date": header.date,
 }
 
-_MIMETYPE = re.compile(r"[a-z]+/[^/]+")
+_MIMETYPE = re.compile(r"[a-z]+/[^/;]+")
 _Key = tuple[Any, ...]
 
 

@@ -11,24 +11,17 @@ from email.message import EmailMessage as MIMEMessage
 from email.utils import getaddresses
 from typing import Any
 
-import django
-from django.conf import settings
-
-if not settings.configured:
-    settings.configure(USE_TZ=True)
-    django.setup()
-
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.utils.encoding import punycode
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import tests.django.conftest  # noqa: F401 - configures the settings
 from mailbridge.protocol.content import canonical
 from mailbridge_django.fastpath import MODERN_DJANGO, render
 
-many = hypothesis_settings(max_examples=600, deadline=None)
-some = hypothesis_settings(max_examples=200, deadline=None)
+many = hypothesis_settings(max_examples=400, deadline=None)
 
 
 # --- what a message means -------------------------------------------------------------------
