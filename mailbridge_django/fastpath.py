@@ -21,7 +21,6 @@ import django.core.mail.message as django_message
 from django.conf import settings
 from django.core.mail import EmailAlternative, EmailMessage, EmailMultiAlternatives
 from django.core.mail.utils import DNS_NAME
-from django.utils.encoding import punycode
 from django.utils.functional import Promise
 from django.utils.timezone import get_current_timezone
 
@@ -63,7 +62,7 @@ _OVERRIDABLE = frozenset(_METHODS)
 _PLACED = frozenset({"from", "to", "cc", "reply-to"})
 _STRUCTURED = frozenset(HeaderRegistry().registry) | {"bcc"}
 _WRITERS: dict[str, Callable[[str, str], str]] = {
-    "sender": lambda name, value: header.addresses(name, [value], punycode),
+    "sender": lambda name, value: header.addresses(name, [value]),
     "message-id": header.message_id,
     "date": header.date,
 }
@@ -150,12 +149,12 @@ def _fields(message: EmailMessage) -> Iterator[str]:
     if type(extra) is not dict or not all(type(name) is str for name in extra):
         raise NotCovered("unusual headers")
     yield header.text("Subject", str(message.subject))
-    yield header.addresses("From", [str(extra.get("From", message.from_email))], punycode)
+    yield header.addresses("From", [str(extra.get("From", message.from_email))])
     for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
         if name in extra:
-            yield header.addresses(name, [_header_value(extra[name])], punycode)
+            yield header.addresses(name, [_header_value(extra[name])])
         elif values:
-            yield header.addresses(name, [str(value) for value in values], punycode)
+            yield header.addresses(name, [str(value) for value in values])
     names = [name.lower() for name in extra]
     if "date" not in names:
         yield f"Date: {_now()}\r\n"

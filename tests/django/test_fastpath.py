@@ -69,6 +69,11 @@ def test_the_fast_path_is_taken(message: EmailMessage) -> None:
     assert parsed(message)["MIME-Version"] == "1.0"
 
 
+def test_a_domain_is_written_by_idna_2008() -> None:
+    # Django's own "fass.example" is somebody else.
+    assert str(parsed(simple(to=["a@faß.example"]))["To"]) == "a@xn--fa-hia.example"
+
+
 def test_alternatives_and_attachments_are_taken() -> None:
     message = simple(body="ä")
     message.attach_alternative("<p>ä</p>", "text/html")
