@@ -24,6 +24,7 @@ django.setup()
 
 from django.core.mail import EmailMessage, EmailMultiAlternatives  # noqa: E402 - after settings
 
+from mailbridge.render import Rendered  # noqa: E402
 from mailbridge_django.fastpath import MODERN_DJANGO, Bodies, render  # noqa: E402
 
 ROUNDS = 15
@@ -71,7 +72,7 @@ def by_us(message: EmailMessage) -> bytes:
     return bytes(covered(message))
 
 
-def covered(message: EmailMessage) -> object:
+def covered(message: EmailMessage) -> Rendered:
     rendered = render(message)
     if rendered is None:
         sys.exit("this message is not covered: there is nothing to measure")
@@ -105,7 +106,7 @@ def peak(call: Callable[[], object]) -> float:
 
 
 def iterate(message: EmailMessage) -> None:
-    for _ in render(message) or sys.exit("not covered"):
+    for _ in covered(message).pieces():
         pass
 
 

@@ -21,6 +21,7 @@ from io import BytesIO
 from typing import NamedTuple, TypeAlias
 
 from .header import SHORT_LINE, NotCovered, parameter
+from .protocol.content import pieces as slices
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*+/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*+")
 _PARAMETERS = re.compile(r"(?:; [a-z]++=(?:[A-Za-z0-9.-]++|\"[A-Za-z0-9 .-]*+\"))*+")
@@ -99,84 +100,82 @@ class Base64:
             yield b"\r\n".join((*_cut(encoded), b""))
         if whole < len(view):
             encoded = b2a_base64(view[whole:], newline=False)
-            lines, rest = divmod(len(encoded), LINE_LENGTH)
-            cut = struct.unpack(f"{'76s' * lines}{rest}s", encoded)
-            yield b"\r\n".join((*cut, b"") if rest else cut)
+            lines = [encoded[at : at + LINE_LENGTH] for at in range(0, len(encoded), LINE_LENGTH)]
+            yield b"\r\n".join((*lines, b""))
 
 
 Piece: TypeAlias = bytes | Base64
 
 
-class Body:
+class RenderedBody:
     """A rendered body: its content fields, and its pieces. It never changes; use it often."""
 
-    __slots__ = ("eight_bit", "fields", "leading_dots", "pieces", "size")
+    __slots__ = ("content", "fields", "is_ascii", "leading_dots", "size")
 
-    def __init__(self, fields: str, pieces: tuple[Piece, ...]) -> None:
+    def __init__(self, fields: str, content: tuple[Piece, ...]) -> None:
         self.fields = fields
-        self.pieces = pieces
-        self.size = sum([len(p) if isinstance(p, bytes) else p.size for p in pieces])
-        texts = [piece for piece in pieces if isinstance(piece, bytes)]
-        self.eight_bit = not all(map(bytes.isascii, texts))
+        self.content = content
+        self.size = sum([len(p) if isinstance(p, bytes) else p.size for p in content])
+        texts = [piece for piece in content if isinstance(piece, bytes)]
+        self.is_ascii = all(map(bytes.isascii, texts))
         # A piece of base64 has no dots; what follows one begins with a line end.
         self.leading_dots = any(b"\n." in text or text.startswith(b".") for text in texts)
 
-    def __iter__(self) -> Iterator[bytes]:
-        for piece in self.pieces:
-            if isinstance(piece, bytes):
-                yield piece
-            else:
-                yield from piece
+    def pieces(self) -> Iterator[bytes]:
+        """The octets, encoded as they are asked for."""
+        for piece in self.content:
+            yield from slices(piece) if isinstance(piece, bytes) else piece
 
 
 class Rendered:
-    """A whole message in canonical form: each line ends with CRLF, the last one too.
+    """A whole message, canonical as it is: a `protocol.content.Body`.
 
-    Iterate over it for its pieces, or take `bytes()` of it. `size` is in octets. Without
-    `eight_bit` there is no need for 8BITMIME; without `leading_dots` none for dot-stuffing.
+    `bytes()` of it is the message in one. `size` is in octets. Where `is_ascii` is true there is
+    no need for 8BITMIME; where `leading_dots` is false, none for dot-stuffing.
     """
 
     __slots__ = ("body", "head", "size")
 
-    def __init__(self, fields: str, body: Body) -> None:
+    def __init__(self, fields: str, body: RenderedBody) -> None:
         self.head = f"MIME-Version: 1.0\r\n{body.fields}{fields}\r\n".encode("ascii")
         self.body = body
         self.size = len(self.head) + body.size
 
     @property
-    def eight_bit(self) -> bool:
-        """True if there are octets outside ASCII."""
-        return self.body.eight_bit
+    def is_ascii(self) -> bool:
+        """False if there are octets above 127."""
+        return self.body.is_ascii
 
     @property
     def leading_dots(self) -> bool:
         """True if a line begins with a dot."""
         return self.body.leading_dots
 
-    def __iter__(self) -> Iterator[bytes]:
+    def pieces(self) -> Iterator[bytes]:
+        """The message from its beginning, as often as it is asked for; first the header."""
         yield self.head
-        yield from self.body
+        yield from self.body.pieces()
 
     def __bytes__(self) -> bytes:
-        if len(self.body.pieces) == 1:
-            return b"".join(self)
+        if len(self.body.content) == 1:
+            return b"".join(self.pieces())
         # Joining the pieces of an attachment would hold it twice.
         whole = BytesIO()
-        whole.writelines(self)
+        whole.writelines(self.pieces())
         return whole.getvalue()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} message of {self.size} octets>"
 
 
-def render_body(part: Part, style: Style = MODERN) -> Body:
+def render_body(part: Part, style: Style = MODERN) -> RenderedBody:
     """`part` as the body of a message. Raises NotCovered."""
     pieces: list[Piece] = []
     fields = _write(part, style, pieces)
     last = pieces[-1]
     if isinstance(last, bytes) and last and not last.endswith(b"\r\n"):
         pieces.append(b"\r\n")
-    return Body(fields, tuple(_merged(pieces)))
+    return RenderedBody(fields, tuple(_merged(pieces)))
 
 
 def disposition(kind: str, filename: str | None = None) -> str:

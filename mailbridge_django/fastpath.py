@@ -30,10 +30,10 @@ from mailbridge.render import (
     COMPAT32,
     MODERN,
     Binary,
-    Body,
     Multipart,
     Part,
     Rendered,
+    RenderedBody,
     Text,
     disposition,
     render_body,
@@ -80,9 +80,9 @@ class Bodies:
     def __init__(self, size: int = 4) -> None:
         self._size = size
         # The parts are kept with the body, so that the identities in the key stay theirs.
-        self._bodies: dict[_Key, tuple[Part, Body]] = {}
+        self._bodies: dict[_Key, tuple[Part, RenderedBody]] = {}
 
-    def render(self, part: Part) -> Body:
+    def render(self, part: Part) -> RenderedBody:
         """The body for `part`, from before if there was an equal one."""
         key = _key(part)
         if (found := self._bodies.get(key)) is not None:

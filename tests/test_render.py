@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mailbridge.header import NotCovered, text
+from mailbridge.protocol.content import PIECE, body, stuffed, stuffed_pieces
 from mailbridge.render import (
     COMPAT32,
     MODERN,
@@ -79,7 +80,7 @@ def test_the_encoding_of_a_text(
     assert part["Content-Transfer-Encoding"] == encoding
     assert written is None or bytes(message).partition(b"\r\n\r\n")[2] == written
     assert part.get_content().split() == content.split()
-    assert message.eight_bit == (encoding == "8bit")
+    assert message.is_ascii == (encoding != "8bit")
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -100,7 +101,7 @@ def test_the_parts_of_a_message(style: Style) -> None:
     assert (image.get_content(), image.get_filename()) == (b"\x89PNG", "ü.png")
     assert (table.get_content(), table.get_content_disposition()) == ("a,b", "attachment")
     assert message.size == len(bytes(message))
-    assert not message.eight_bit
+    assert message.is_ascii
     assert not message.leading_dots
 
 
@@ -148,7 +149,7 @@ def test_what_is_left_alone(part: Part) -> None:
 def test_a_large_attachment_is_never_whole_in_memory() -> None:
     message = rendered(Multipart("mixed", (Text("a"), Binary(bytes(8 * 2**20)))))
     tracemalloc.start()
-    size = sum(map(len, message))
+    size = sum(map(len, message.pieces()))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert size == message.size
@@ -162,3 +163,12 @@ def test_a_long_file_name_stands_on_a_line_of_its_own() -> None:
         f' filename="{"x" * 100}"',
         "",
     ]
+
+
+def test_a_message_can_be_sent_as_it_is() -> None:
+    message = rendered(Multipart("mixed", (Text("." + "ä\n" * 100_000), Binary(bytes(100_000)))))
+    assert body(message) is message
+    pieces = list(message.pieces())
+    assert max(map(len, pieces)) < 2 * PIECE
+    assert b"".join(pieces) == bytes(message)
+    assert b"".join(stuffed_pieces(message)) == stuffed(bytes(message))

@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import tests.django.conftest  # noqa: F401 - configures the settings
-from mailbridge.protocol.content import canonical
+from mailbridge.protocol.content import canonical, stuffed, stuffed_pieces
 from mailbridge_django.fastpath import MODERN_DJANGO, render
 from tests.properties.messages import (
     alternatives,
@@ -141,7 +141,8 @@ def check(message: EmailMessage) -> bool:
     assert rendered.size == len(ours)
     assert canonical(ours) == ours
     assert max(map(len, ours.split(b"\r\n"))) <= 998
-    assert rendered.eight_bit == (not ours.isascii())
+    assert rendered.is_ascii == ours.isascii()
+    assert b"".join(stuffed_pieces(rendered)) == stuffed(ours)
     assert rendered.leading_dots == (b"\r\n." in ours)
     head = ours.partition(b"\r\n\r\n")[0]
     assert all(line.strip() for line in head.split(b"\r\n"))
