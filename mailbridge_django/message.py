@@ -23,6 +23,8 @@ from mailbridge import Address, AddressError, Envelope, NonASCIIAddress
 from mailbridge.envelope import to_ascii_domain
 from mailbridge.protocol.content import canonical
 
+from . import fastpath
+
 # Django 5.2 has its own MIME classes and no policy argument.
 _TAKES_POLICY = "policy" in inspect.signature(EmailMessage.message).parameters
 _DOMAIN = re.compile(r"(?<=@)[^\s@<>()\",;:]+")
@@ -66,6 +68,8 @@ def to_mail(
     sender = None if message.from_email == "<>" else address(message.from_email)
     recipients = [address(text) for text in message.recipients() if text]
     envelope = Envelope(sender, recipients)
+    if not envelope.needs_smtputf8 and (rendered := fastpath.render(message)) is not None:
+        return Mail(envelope, bytes(rendered))
     mime = _rendered(_with_true_domains(message), utf8=envelope.needs_smtputf8)
     return Mail(envelope, _to_bytes(mime))
 
