@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks import node
 from benchmarks.aims import Finding
 from benchmarks.contenders import Job
-from benchmarks.process import Child
+from benchmarks.process import Child, HelperError
 from benchmarks.servers import Missing, Servers
 
 MOST_MESSAGES = 20_000
@@ -111,8 +111,9 @@ class Bench:
                 try:
                     worker = stack.enter_context(self.worker(name, job))
                     workers[name] = worker, self._messages(worker)
-                except Missing as missing:
-                    race.missing[name] = str(missing)
+                except (Missing, HelperError) as reason:
+                    # One who falls at the start does not keep the others from running.
+                    race.missing[name] = str(reason).strip().rpartition("\n")[2]
             names = list(workers)
             race.costs = {name: [] for name in names}
             for number in range(rounds or self.rounds):

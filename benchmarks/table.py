@@ -32,7 +32,8 @@ def rows(findings: Sequence[Finding]) -> Iterator[tuple[str, ...]]:
                 spread = f"{figure(found.low)} to {figure(found.high)}"
             verdict = "met" if aim.met(found.measured) else "not met"
             middle = (figure(found.measured), spread, verdict)
-        yield aim.text, aim.of, limit, *middle, f"{peers} {then}".strip() or found.missing
+        remark = "; ".join(text for text in (found.missing, f"{peers} {then}".strip()) if text)
+        yield aim.text, aim.of, limit, *middle, remark
 
 
 def figure(value: float) -> str:

@@ -46,7 +46,10 @@ def aiosmtplib_single(job: Job) -> Iterator[Prepare]:
     content, to = job.content(), job.to
     with loop_for(job) as loop:
         smtp = aiosmtplib.SMTP(
-            job.host, job.port, start_tls=job.tls == "starttls", use_tls=job.tls == "implicit"
+            hostname=job.host,
+            port=job.port,
+            start_tls=job.tls == "starttls",
+            use_tls=job.tls == "implicit",
         )
 
         async def start() -> None:
