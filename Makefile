@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint matrix clean
+.PHONY: help demo test lint matrix bench clean
 
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
@@ -15,6 +15,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    check format, style and types"
 	@echo "make matrix  run the tests with each Python and Django that is supported and found here"
+	@echo "make bench   measure what mailbridge costs beside others (make bench ARGS=--quick is rough and short)"
 	@echo "make clean   remove .venv and everything else that was generated"
 
 demo: $(READY)
@@ -35,6 +36,11 @@ matrix: $(READY)
 	@echo "matrix: runs the tests with each supported pair of Python and Django"
 	@$(PYTHON) -m pip install --quiet --group matrix
 	@$(PYTHON) -m nox $(if $(ARGS),-- $(ARGS))
+
+bench: $(READY)
+	@echo "bench: measures what mailbridge costs beside others"
+	@$(PYTHON) -m pip install --quiet --group bench
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 clean:
 	@echo "clean: removes .venv, caches and build results"

@@ -109,8 +109,8 @@ GROUPS: dict[str, tuple[Aim, ...]] = {
     ),
     "import": (
         Aim("import-core", "import mailbridge: CPU", 1.25, SMTPLIB),
-        Aim("import-django", "mailbridge_django beside Django: CPU", 1, DJANGO),
-        Aim("import-flask", "mailbridge_flask beside Flask: CPU", 1, FLASK),
+        Aim("import-django", "import mailbridge_django, with Django: CPU", 1, DJANGO),
+        Aim("import-flask", "import mailbridge_flask, with Flask: CPU", 1, FLASK),
     ),
     "window": (
         Aim("window-trips", "100 messages, window of BDAT transactions", 3, TRIPS),

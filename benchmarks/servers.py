@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import socket
@@ -118,13 +119,13 @@ class Servers:
     def postfix(self) -> Address:
         """A real Postfix in a directory of its own, as the tests have it. Raises Missing."""
         try:
-            from tests.interop.postfix import start_postfix, unavailable
+            module: Any = importlib.import_module("tests.interop.postfix")
         except ImportError as error:
             raise Missing(f"the tests of this repository are needed: {error}") from error
-        reason = unavailable()
+        reason = module.unavailable()
         if reason is not None:
             raise Missing(reason)
-        return Address(self._stack.enter_context(start_postfix()).port)
+        return Address(self._stack.enter_context(module.start_postfix()).port)
 
     @contextmanager
     def proxy(self, target: Address, *, tls: bool = False, delay: float = 0.0) -> Iterator[Child]:

@@ -15,7 +15,7 @@ def core(bench: Bench) -> Iterator[Finding]:
     job = Job(port=bench.servers.fastest.port)
     batch, source = "Transport.batch", "smtp-source.single"
     names = ("smtplib.single", source, batch, "SMTP.single", "Transport.single")
-    race = bench.race(dict.fromkeys((*names, "aiosmtplib.single", "nodemailer.single"), job))
+    race = bench.race(dict.fromkeys((*names, "aiosmtplib.single", "nodemailer.batch"), job))
     yield race.finding("batch-1k", batch, "smtplib.single")
     yield race.finding("batch-1k-source", batch, source)
     yield race.finding("single-smtp", "SMTP.single", "smtplib.single")
@@ -27,7 +27,7 @@ def core(bench: Bench) -> Iterator[Finding]:
 def core10(bench: Bench) -> Iterator[Finding]:
     """10 KiB over a warm connection."""
     job = Job(port=bench.servers.fastest.port, size=10 * 1024)
-    names = ("smtplib.single", "smtp-source.single", "Transport.batch", "nodemailer.single")
+    names = ("smtplib.single", "smtp-source.single", "Transport.batch", "nodemailer.batch")
     race = bench.race(dict.fromkeys(names, job))
     yield race.finding("batch-10k", "Transport.batch", "smtplib.single")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,38 +15,51 @@ CODE = """\
 import time
 {before}
 start = time.process_time()
-import {module}
+{module}
 print(time.process_time() - start)
 """
-SITE = """\
+DJANGO = """\
+import django.core.mail
 from django.conf import settings
-import django, django.core.mail
 settings.configure()
 django.setup()
 """
+# Ours, theirs, and the framework that both are for.
 PAIRS = {
-    "import-core": ("mailbridge", "smtplib", ""),
+    "import-core": ("import mailbridge", "import smtplib", ""),
     "import-django": (
-        "mailbridge_django.backends.smtp",
-        "django.core.mail.backends.smtp",
-        SITE,
+        "import mailbridge_django.backends.smtp",
+        "import django.core.mail.backends.smtp",
+        DJANGO,
     ),
-    "import-flask": ("mailbridge_flask", "flask_mail", "import flask"),
+    "import-flask": ("import mailbridge_flask", "import flask_mail", "import flask"),
 }
 
 
 def imports(bench: Bench) -> Iterator[Finding]:
-    """Each module beside the one that it replaces, after the framework is there."""
-    for aim, (ours, theirs, before) in PAIRS.items():
+    """Each module beside the one that it replaces.
+
+    The framework belongs to the figure, for nobody has the one without the other. What is left
+    once the framework is there stands beside it.
+    """
+    for aim, (ours, theirs, framework) in PAIRS.items():
         found = Finding(aim)
-        if not _cpu(theirs, before):
-            found.missing = f"{theirs} is not there"
-        elif not _cpu(ours, before):
-            found.missing = f"{ours} is not there yet"
+        whole = [f"{framework}\n{module}" for module in (ours, theirs)]
+        absent = [module for module in (theirs, ours) if not _cpu(module, framework)]
+        if absent:
+            found.missing = f"{absent[0].removeprefix('import ')} is not there"
         else:
-            rounds = range(bench.rounds * 2)
-            set_median(found, [_cpu(ours, before) / _cpu(theirs, before) for _ in rounds])
+            set_median(found, _ratios(bench, whole, ""))
+            if framework:
+                rest = statistics.median(_ratios(bench, [ours, theirs], framework))
+                found.peers["ours, once the framework is there"] = rest
         yield found
+
+
+def _ratios(bench: Bench, pair: list[str], before: str) -> list[float]:
+    ours, theirs = pair
+    rounds = range(bench.rounds * 2)
+    return [_cpu(ours, before) / _cpu(theirs, before) for _ in rounds]
 
 
 def _cpu(module: str, before: str) -> float:
