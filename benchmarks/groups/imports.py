@@ -58,8 +58,7 @@ def imports(bench: Bench) -> Iterator[Finding]:
 
 def _ratios(bench: Bench, pair: list[str], before: str) -> list[float]:
     ours, theirs = pair
-    rounds = range(bench.rounds * 2)
-    return [_cpu(ours, before) / _cpu(theirs, before) for _ in rounds]
+    return [_cpu(ours, before) / _cpu(theirs, before) for _ in range(bench.rounds)]
 
 
 def _cpu(module: str, before: str) -> float:
