@@ -10,7 +10,7 @@ import functools
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from .errors import AddressError, NonASCIIAddress
@@ -47,6 +47,12 @@ class Address:
 
     local_part: str
     domain: str | None = None
+    # What is asked for with every mail is worked out once; addresses are parsed once as well.
+    _text: str = field(init=False, repr=False)
+    _path: bytes = field(init=False, repr=False)
+    _key: tuple[str, str | None] = field(init=False, repr=False)
+    #: True if no server without SMTPUTF8 can take this address (RFC 6531 section 3.2).
+    needs_smtputf8: bool = field(init=False, repr=False)
 
     @classmethod
     def parse(cls, text: str | Address) -> Address:
@@ -61,25 +67,27 @@ class Address:
         return _parse(text)
 
     def __post_init__(self) -> None:
-        domain = self.domain
-        if not _LOCAL_PART.fullmatch(self.local_part) or (
+        local_part, domain = self.local_part, self.domain
+        if not _LOCAL_PART.fullmatch(local_part) or (
             domain is not None and not (_DOMAIN.fullmatch(domain) or _is_domain(domain))
         ):
-            raise AddressError(f"no address: {self.local_part!a} at {domain!a}; see Address.parse")
-
-    def _key(self) -> tuple[str, str | None]:
-        return self.local_part, self.domain and self.domain.lower()
+            raise AddressError(f"no address: {local_part!a} at {domain!a}; see Address.parse")
+        ascii_domain = self.ascii_domain
+        path = local_part if ascii_domain is None else f"{local_part}@{ascii_domain}"
+        values = {
+            "_text": local_part if domain is None else f"{local_part}@{domain}",
+            "_path": path.encode(),
+            "_key": (local_part, domain and domain.lower()),
+            "needs_smtputf8": not local_part.isascii(),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Address) else NotImplemented
+        return self._key == other._key if isinstance(other, Address) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
-
-    @property
-    def needs_smtputf8(self) -> bool:
-        """True if no server without SMTPUTF8 can take this address (RFC 6531 section 3.2)."""
-        return not self.local_part.isascii()
+        return hash(self._key)
 
     @property
     def ascii_domain(self) -> str | None:
@@ -91,16 +99,15 @@ class Address:
 
         Raises NonASCIIAddress if the local part is not ASCII and `smtputf8` is false.
         """
-        if not smtputf8 and self.needs_smtputf8:
+        if self.needs_smtputf8 and not smtputf8:
             raise NonASCIIAddress(
-                f"the address {str(self)!r} can only be sent to a server that offers SMTPUTF8",
+                f"the address {self._text!r} can only be sent to a server that offers SMTPUTF8",
                 self.local_part,
             )
-        domain = self.ascii_domain
-        return (self.local_part if domain is None else f"{self.local_part}@{domain}").encode()
+        return self._path
 
     def __str__(self) -> str:
-        return self.local_part if self.domain is None else f"{self.local_part}@{self.domain}"
+        return self._text
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,10 @@ class Envelope:
     ) -> None:
         if isinstance(forward_paths, (str, Address)):
             forward_paths = (forward_paths,)
-        recipients = tuple(dict.fromkeys(map(Address.parse, forward_paths or ())))
-        if not recipients:
+        parsed = [Address.parse(path) for path in forward_paths or ()]
+        if not parsed:
             raise AddressError("no recipients: name at least one address to send to")
+        recipients = tuple(parsed) if len(parsed) == 1 else tuple(dict.fromkeys(parsed))
         object.__setattr__(self, "reverse_path", parse_reverse_path(reverse_path))
         object.__setattr__(self, "forward_paths", recipients)
 
@@ -141,8 +149,9 @@ class Envelope:
     @property
     def needs_smtputf8(self) -> bool:
         """True if one of the addresses needs SMTPUTF8."""
-        addresses = (*self.forward_paths, *((self.reverse_path,) if self.reverse_path else ()))
-        return any(address.needs_smtputf8 for address in addresses)
+        if self.reverse_path is not None and self.reverse_path.needs_smtputf8:
+            return True
+        return True in [address.needs_smtputf8 for address in self.forward_paths]
 
 
 def parse_reverse_path(text: Address | str | None) -> Address | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -14,11 +15,12 @@ MAX_REPLY_LINE = 8192
 # An EHLO reply of a hundred keywords is far below both; beyond is an attack on memory.
 MAX_REPLY_LINES = 1000
 MAX_REPLY_SIZE = 64 * 1024
+# Replies that are remembered, and octets of one: "250 2.1.0 Ok" comes with every mail.
+MAX_KNOWN = 32
+MAX_KNOWN_LINE = 80
 
 # RFC 5321 section 4.2: Reply-code = %x32-35 %x30-35 %x30-39. A bare code is a legal last line.
 _LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
-# A reply of one line, as nearly all are; anything else is looked at line by line.
-_SINGLE = re.compile(rb"([2-5][0-5][0-9])(?: ([^\r\n]*))?\r?\n")
 _ENHANCED = re.compile(rb"([245])\.(\d{1,3})\.(\d{1,3})(?=[ \t]|$)")
 
 
@@ -102,66 +104,78 @@ class ReplyParser:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0
+        # Whole lines without their LF, and the beginning of the next one.
+        self._lines: deque[bytes] = deque()
+        self._rest = b""
+        # What is there of a reply of more than one line.
         self._code = 0
-        self._lines: list[bytes] = []
+        self._texts: list[bytes] = []
         self._size = 0
+        self._known: dict[bytes, Reply] = {}
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server."""
-        self._buffer += data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._lines += lines
 
     @property
     def has_pending(self) -> bool:
         """True if something was received that is not part of a returned reply."""
-        return bool(self._buffer or self._lines)
+        return bool(self._lines or self._rest or self._texts)
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None if more bytes are needed."""
-        single = None if self._lines else _SINGLE.match(self._buffer)
-        if single is not None and single.end() <= MAX_REPLY_LINE:
-            reply = Reply(int(single[1]), (bytes(single[2] or b""),))
-            del self._buffer[: single.end()]
-            self._searched = 0
-            return reply
-        while (line := self._next_line()) is not None:
-            match = _LINE.fullmatch(line)
-            if match is None:
-                raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)
-            code = int(match[1])
-            if self._lines and code != self._code:
-                raise ProtocolViolation(
-                    f"reply codes {self._code} and {code} in one reply: {_shown(line)}", code, line
-                )
-            self._code = code
-            self._lines.append(match[3] or b"")
-            self._size += len(line)
-            if match[2] != b"-":
-                reply = Reply(code, tuple(self._lines))
-                self._lines = []
-                self._size = 0
+        if self._lines and not self._texts:
+            # Servers repeat themselves: what was looked at once is known.
+            reply = self._known.get(self._lines[0])
+            if reply is not None:
+                del self._lines[0]
                 return reply
-            if len(self._lines) >= MAX_REPLY_LINES or self._size > MAX_REPLY_SIZE:
-                raise ProtocolViolation("reply without end", 500, b"Reply too long.")
+        while self._lines:
+            reply = self._take_line(self._lines.popleft())
+            if reply is not None:
+                return reply
+        if len(self._rest) > MAX_REPLY_LINE:
+            raise _too_long(self._rest)
         return None
 
-    def _next_line(self) -> bytes | None:
-        end = self._buffer.find(b"\n", self._searched)
-        if end > MAX_REPLY_LINE or (end < 0 and len(self._buffer) > MAX_REPLY_LINE):
-            head = bytes(self._buffer[:60])
+    def _take_line(self, raw: bytes) -> Reply | None:
+        """Add a line to the reply it belongs to; return that if this was its last."""
+        line = raw.removesuffix(b"\r")
+        if len(line) > MAX_REPLY_LINE:
+            raise _too_long(line)
+        match = _LINE.fullmatch(line)
+        if match is None:
+            raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)
+        code, text = int(match[1]), match[3] or b""
+        if match[2] != b"-" and not self._texts:
+            reply = Reply(code, (text,))
+            if len(raw) <= MAX_KNOWN_LINE:
+                if len(self._known) >= MAX_KNOWN:
+                    self._known.clear()
+                self._known[raw] = reply
+            return reply
+        if self._texts and code != self._code:
             raise ProtocolViolation(
-                f"reply line over {MAX_REPLY_LINE} octets: {_shown(head)}...",
-                500,
-                b"Line too long.",
+                f"reply codes {self._code} and {code} in one reply: {_shown(line)}", code, line
             )
-        if end < 0:
-            self._searched = len(self._buffer)
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        self._searched = 0
-        return line.removesuffix(b"\r")
+        self._code = code
+        self._texts.append(text)
+        self._size += len(line)
+        if match[2] != b"-":
+            reply = Reply(code, tuple(self._texts))
+            self._texts, self._size = [], 0
+            return reply
+        if len(self._texts) >= MAX_REPLY_LINES or self._size > MAX_REPLY_SIZE:
+            raise ProtocolViolation("reply without end", 500, b"Reply too long.")
+        return None
+
+
+def _too_long(line: bytes) -> ProtocolViolation:
+    shown = f"{_shown(line[:60])}..."
+    return ProtocolViolation(
+        f"reply line over {MAX_REPLY_LINE} octets: {shown}", 500, b"Line too long."
+    )
 
 
 def _shown(line: bytes) -> str:
