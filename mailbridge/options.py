@@ -6,7 +6,6 @@ through the same checks and name the option that is wrong.
 
 from __future__ import annotations
 
-import difflib
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -14,12 +13,13 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote
 
 from .convert import boolean, choice, count, path, readable, seconds, source_address, text, words
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 from .secret import Secret
+from .url import options_of, unknown_option
 
 
 class TLS(StrEnum):
@@ -223,10 +223,10 @@ class Relay:
             given = {n: v for n, v in given.items() if n not in ("username", "password")}
         unknown = [name for name in given if name not in OPTION_NAMES]
         if unknown:
-            raise OptionError(_unknown(unknown[0]))
+            raise OptionError(unknown_option(unknown[0], OPTION_NAMES))
         url = given.pop("url", None)
         if url is not None:
-            given = {**_url_options(url), **given}
+            given = {**options_of(url, OPTION_NAMES), **given}
         values = _pool(_timeouts(given))
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
@@ -291,51 +291,6 @@ OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     *_TIMEOUT_OPTIONS,
     *_POOL_OPTIONS,
 }
-
-
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, OPTION_NAMES, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(OPTION_NAMES))}"
-    return f"unknown option {name!r}{hint}"
-
-
-def _url_options(url: object) -> dict[str, Any]:
-    if not isinstance(url, str):
-        raise OptionError(f"url must be a string, not {type(url).__name__}")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as exc:
-        # The text of the exception may hold a piece of the password; its kind says enough.
-        kind = "port" if "port" in str(exc).lower() else "host"
-        raise OptionError(f"url: the {kind} is malformed; percent-encode /, ?, #, @, :") from None
-    if parts.scheme not in ("smtp", "smtps", "lmtp"):
-        raise OptionError(f"url: scheme {parts.scheme!r} is not one of smtp, smtps, lmtp")
-    if not parts.hostname or not parts.netloc:
-        raise OptionError(f"url: the host is missing, as in {parts.scheme}://mail.example.org")
-    if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:
-        # The text is not shown: it may be the rest of a password.
-        raise OptionError(
-            "url: nothing may follow the port but ?options; percent-encode / ? # @ in a password"
-        )
-    options: dict[str, Any] = {"host": unquote(parts.hostname)}
-    if port is not None:
-        options["port"] = port
-    if parts.username is not None:
-        options["username"] = unquote(parts.username)
-    if parts.password is not None:
-        options["password"] = unquote(parts.password)
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in OPTION_NAMES or name == "url":
-            raise OptionError(f"url: {_unknown(name)}")
-        if name in options:
-            raise OptionError(f"url: {name} is given twice")
-        options[name] = value
-    if parts.scheme == "smtps" and options.setdefault("tls", TLS.IMPLICIT).lower() != "implicit":
-        raise OptionError(f"url: smtps:// and tls={options['tls']} contradict each other")
-    if parts.scheme == "lmtp":
-        options["lmtp"] = True
-    return options
 
 
 def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
