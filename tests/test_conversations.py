@@ -14,7 +14,7 @@ import pytest
 import mailbridge
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, MailError, OnRefused, Relay, Transport
 from mailbridge.options import Secret
-from mailbridge.protocol import delivery, dialogue
+from mailbridge.protocol import auth, delivery, dialogue
 from mailbridge.protocol.command import Raw, Rset
 from mailbridge.protocol.content import canonical
 from mailbridge.protocol.reply import Reply
@@ -84,7 +84,7 @@ class BySession:
             case "starttls":
                 return dialogue.starttls(session)
             case "login":
-                return dialogue.login(
+                return auth.login(
                     session,
                     Credentials(USER, Secret(PASSWORD)),
                     confidential=session.tls,

@@ -14,6 +14,7 @@ from typing import TypeAlias, TypeVar
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
 from ..secret import Hidden
+from .channel import Channel
 from .command import (
     Auth,
     AuthResponse,
@@ -50,6 +51,7 @@ class Session:
         self.ignore_extensions = frozenset(ignore_extensions)
         self.transcript = Transcript()
         self.tls = False
+        self.channel = Channel()
         self.authenticated = False
         self.mail_accepted = 0
         self.phase: Phase | None = Phase.CONNECT

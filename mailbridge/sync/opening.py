@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import ResponseError, TLSError
 from ..options import TLS, Relay
-from ..protocol import dialogue
+from ..protocol import auth, dialogue
 from ..protocol.sasl import Credentials
 from ..protocol.session import Session
 from ..protocol.transcript import Listener
@@ -69,7 +69,7 @@ def _log_in(connection: Connection, relay: Relay) -> None:
         return
     verified = connection.session.tls and relay.verifies
     connection.run(
-        dialogue.login(
+        auth.login(
             connection.session,
             Credentials(relay.username, Secret(relay.password)),
             confidential=verified or relay.is_loopback,

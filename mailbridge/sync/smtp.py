@@ -13,7 +13,7 @@ from typing import cast
 
 from ..errors import AuthenticationFailed, MailError, NotSupported
 from ..message import flattened
-from ..protocol import command, delivery, dialogue
+from ..protocol import auth, command, delivery, dialogue
 from ..protocol.content import Buffer, canonical
 from ..protocol.sasl import Credentials, cram_md5_response
 from ..secret import Secret
@@ -147,12 +147,12 @@ class SMTP(Client):
         AUTH, SMTPException if no mechanism is common, SMTPHeloError.
         """
         credentials = Credentials(user, Secret(password))
-        self.user, self._password = user, credentials.password
+        self.user, self._password = user, Secret(password)
         password = "***"
         self.ehlo_or_helo_if_needed()
         return answer(
             self._run(
-                dialogue.login(
+                auth.login(
                     self._session,
                     credentials,
                     confidential=self._session.tls,
@@ -180,7 +180,7 @@ class SMTP(Client):
         def respond(challenge: bytes) -> bytes:
             return cast(str, authobject(challenge)).encode()
 
-        reply = self._run(dialogue.authenticate(self._session, mechanism.upper(), initial, respond))
+        reply = self._run(auth.authenticate(self._session, mechanism.upper(), initial, respond))
         if reply.code != 235:
             raise AuthenticationFailed.of(reply)
         return answer(reply)

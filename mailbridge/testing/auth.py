@@ -5,7 +5,14 @@ from __future__ import annotations
 from base64 import b64encode
 
 from mailbridge.testing.conversation import Conversation
-from mailbridge.testing.mechanisms import MECHANISMS, SERVER_FIRST, Malformed, Mechanism, decode
+from mailbridge.testing.mechanisms import (
+    MECHANISMS,
+    SERVER_FIRST,
+    Malformed,
+    Mechanism,
+    Peer,
+    decode,
+)
 from mailbridge.testing.wire import MAX_LINE
 
 _CANCELLED = "501 5.7.0 Authentication cancelled"
@@ -59,7 +66,13 @@ def _begin(exchange: _Exchange, name: str, initial: str) -> None:
 
 
 def _mechanism(conversation: Conversation, name: str) -> Mechanism:
-    return MECHANISMS[name.upper()](conversation.terms.users or {})
+    mechanisms = map(str.upper, conversation.terms.mechanisms)
+    peer = Peer(
+        conversation.channel.bindings(conversation.terms.certificate),
+        conversation.channel.client_name,
+        any(name.endswith("-PLUS") for name in mechanisms),
+    )
+    return MECHANISMS[name.upper()](conversation.terms.users or {}, peer)
 
 
 def _read_response(conversation: Conversation) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import hashlib
 import os
 import shutil
 import ssl
@@ -75,6 +77,24 @@ class TestCA:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def certificate_of(context: ssl.SSLContext) -> bytes | None:
+    """The certificate in DER that a server with this context shows, from a handshake in memory."""
+    theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    theirs.check_hostname, theirs.verify_mode = False, ssl.CERT_NONE
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = theirs.wrap_bio(back, there)
+    server = context.wrap_bio(there, back, server_side=True)
+    for end in (client, server, client):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    return client.getpeercert(binary_form=True)
+
+
+def fingerprint_of(context: ssl.SSLContext) -> str:
+    """The SHA-256 fingerprint of a server context's certificate, as `fingerprint` takes it."""
+    return hashlib.sha256(certificate_of(context) or b"").hexdigest()
 
 
 def _server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -36,6 +36,7 @@ class Terms:
     lmtp: bool
     strict_content: bool
     idle_timeout: float
+    certificate: bytes | None = None  # of the server, in DER
 
 
 @dataclass(slots=True)

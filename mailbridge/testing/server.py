@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
+from mailbridge.testing.certificates import certificate_of
 from mailbridge.testing.commands import session
 from mailbridge.testing.conversation import Conversation, Terms
 from mailbridge.testing.record import ReceivedEnvelope, ReceivedMessage, Record
@@ -55,6 +56,7 @@ class ScriptedServer(Script):
         if tls_context is None and (implicit_tls or require_tls):
             raise ValueError("implicit_tls and require_tls need a tls_context")
         super().__init__(extensions)
+        mechanisms = tuple(mechanisms)
         self.host = host
         self._port = port
         self._terms = Terms(
@@ -63,12 +65,13 @@ class ScriptedServer(Script):
             implicit_tls=implicit_tls,
             require_tls=require_tls,
             users=users,
-            mechanisms=tuple(mechanisms),
+            mechanisms=mechanisms,
             require_auth=require_auth,
             auth_needs_tls=auth_needs_tls,
             lmtp=lmtp,
             strict_content=strict_content,
             idle_timeout=idle_timeout,
+            certificate=_certificate(mechanisms, tls_context),
         )
         self._record = Record()
         self._listener: _Listener | None = None
@@ -166,6 +169,12 @@ class ScriptedServer(Script):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}, {len(self.messages)} messages>"
+
+
+def _certificate(mechanisms: tuple[str, ...], context: ssl.SSLContext | None) -> bytes | None:
+    """The server's certificate in DER, where a mechanism binds to it."""
+    binds = any(name.upper().endswith("-PLUS") for name in mechanisms)
+    return certificate_of(context) if binds and context is not None else None
 
 
 class _Listener:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import ssl
 import threading
-from typing import Final
+from typing import Any, Final
 
 # RFC 4954 section 4: lines of 12288 octets must be accepted during AUTH. Nothing needs more.
 MAX_LINE: Final = 12288
@@ -124,6 +125,29 @@ class Channel:
         except OSError as error:
             raise Disconnected(f"TLS handshake failed: {error}") from error
         self.tls = True
+
+    @property
+    def client_name(self) -> str | None:
+        """The name in the client certificate: the first alternative one, else the common one."""
+        certificate = (
+            self._socket.getpeercert() if isinstance(self._socket, ssl.SSLSocket) else None
+        )
+        names: Any = certificate or {}
+        for _, name in names.get("subjectAltName", ()):
+            return str(name)
+        common = (v for entry in names.get("subject", ()) for k, v in entry if k == "commonName")
+        return next(common, None)
+
+    def bindings(self, certificate: bytes | None) -> dict[str, bytes]:
+        """The channel bindings of RFC 5929 by type; ``certificate`` is the server's own."""
+        found = {}
+        if isinstance(self._socket, ssl.SSLSocket):
+            if unique := self._socket.get_channel_binding("tls-unique"):
+                found["tls-unique"] = unique
+            if certificate:
+                # trustme signs with SHA-256, which is what RFC 5929 then asks for.
+                found["tls-server-end-point"] = hashlib.sha256(certificate).digest()
+        return found
 
     def interrupt(self) -> None:
         """End the connection from another thread: whatever blocks on it returns at once."""

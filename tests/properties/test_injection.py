@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mailbridge import SMTP, Envelope, InvalidInput, Reply
 from mailbridge.host import check_helo_name
 from mailbridge.options import Secret
-from mailbridge.protocol import dialogue
+from mailbridge.protocol import auth
 from mailbridge.protocol.command import (
     Auth,
     AuthResponse,
@@ -98,7 +98,7 @@ def test_credentials(user: str, password: str) -> None:
         challenges = [b"334 ", b"334 ", b"535 no"]
         sent: list[bytes] = []
         try:
-            login = dialogue.login(session, Credentials(user, Secret(password)), confidential=True)
+            login = auth.login(session, Credentials(user, Secret(password)), confidential=True)
             next(login)
             while True:
                 sent += session.data_to_send()
@@ -135,7 +135,7 @@ def test_an_envelope_refuses_what_a_command_would() -> None:
 def test_no_reply_is_echoed_into_a_command(reply: bytes) -> None:
     session = Session()
     session.extensions = Extensions.from_reply(Reply(250, (b"mx", b"AUTH " + reply)))
-    login = dialogue.login(session, Credentials("u", Secret("p")), confidential=True)
+    login = auth.login(session, Credentials("u", Secret("p")), confidential=True)
     try:
         next(login)
     except OSError:

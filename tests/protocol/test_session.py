@@ -13,7 +13,7 @@ from mailbridge import (
     ProtocolViolation,
     State,
 )
-from mailbridge.protocol import delivery, dialogue
+from mailbridge.protocol import auth, delivery, dialogue
 from mailbridge.protocol.command import Content, Data, Mail, Raw, Rcpt
 from mailbridge.protocol.content import PIECE, Buffer, canonical, stuffed
 from mailbridge.protocol.session import Session
@@ -199,7 +199,7 @@ def test_the_transcript_holds_no_content_and_no_secret() -> None:
     peer.run(session, dialogue.hello(session, "client.example"))
     credentials = Credentials("user", Secret("hunter22"))
     with pytest.raises(AuthenticationFailed) as caught:
-        peer.run(session, dialogue.login(session, credentials, confidential=True))
+        peer.run(session, auth.login(session, credentials, confidential=True))
     mail = MailTransaction(Envelope("a@x.org", "b@x.org"), Buffer(b"private\r\n"))
     peer.run(session, delivery.deliver(session, mail))
     shown = "\n".join([*session.transcript.lines(), str(caught.value), repr(credentials)])
