@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from django.core.mail import EmailMessage
 
 import mailbridge
-from mailbridge import DeliveryReport, Envelope
+from mailbridge import DeliveryReport
 
 from . import exceptions
 from .connection import OpenConnection
+from .fastpath import Bodies
+from .message import Mail
 from .report import not_tried
 
 if TYPE_CHECKING:
@@ -84,14 +86,13 @@ class Batch:
         self._tries.append(_Try(message))
         return self._tries[-1]
 
-    def _mails(
-        self, messages: Iterator[EmailMessage], waiting: deque[_Try]
-    ) -> Iterator[tuple[Envelope, bytes]]:
+    def _mails(self, messages: Iterator[EmailMessage], waiting: deque[_Try]) -> Iterator[Mail]:
         """What is to be sent. Those that wait for a report are in `waiting`."""
+        bodies = Bodies()
         for message in messages:
             one = self._begin(message)
             try:
-                mail = self._backend.prepare(message)
+                mail = self._backend.prepare(message, bodies)
             except Exception as exc:
                 self._failed(one, exc)
                 continue

@@ -16,6 +16,8 @@ from typing import Any
 import mailbridge
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, OnRefused, Transport, policy
 from mailbridge.message import message_id, seven_bit
+from mailbridge.protocol.content import Buffer
+from mailbridge.render import Rendered
 from mailbridge.report import Phase, RecipientResult, State
 from mailbridge.sync.driver import Connection
 
@@ -63,7 +65,7 @@ class OpenConnection:
         self,
         from_addr: str | None,
         to_addrs: str | Sequence[str],
-        msg: str | bytes,
+        msg: str | bytes | Rendered | Buffer,
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
     ) -> Refused:
@@ -87,7 +89,9 @@ class OpenConnection:
         refused = some.recipients if isinstance(some, mailbridge.RecipientsRefused) else {}
         return Refused(refused, report)
 
-    def send_many(self, mails: Iterable[tuple[Envelope, bytes]]) -> Generator[DeliveryReport]:
+    def send_many(
+        self, mails: Iterable[tuple[Envelope, Rendered | Buffer]]
+    ) -> Generator[DeliveryReport]:
         """Send mails as they come, pipelined, and yield a report for each, in their order."""
         # The batch has the connection for as long as it lasts.
         self._took_unicode = self.takes_unicode
@@ -164,9 +168,13 @@ _SENDMAIL = OpenConnection.sendmail
 
 def may_pipeline(connection: Any) -> bool:
     """True if `connection` is ours and nobody has a hand in how it sends."""
+    return takes_bodies(connection) and not connection.touched
+
+
+def takes_bodies(connection: Any) -> bool:
+    """True if the `sendmail` of `connection` is ours, which takes a content that is no bytes."""
     return (
         type(connection) is OpenConnection
-        and not connection.touched
         and "sendmail" not in vars(connection)
         and OpenConnection.sendmail is _SENDMAIL
     )
@@ -177,19 +185,23 @@ def may_still_go(transport: Transport, error: mailbridge.MailError) -> bool:
     return transport.retry.tries > 1 and policy.may_retry(DeliveryReport({}, error=error))
 
 
-def attempt(connection: Any, envelope: Envelope, content: bytes) -> DeliveryReport:
+def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> DeliveryReport:
     """Send through `connection.sendmail` and report, whatever kind of object it is.
 
     Raises nothing that `sendmail` says of the mail: it is the report's `error`. An OSError that
     is no SMTPException, and any other exception, comes through.
     """
     sender, recipients = envelope.sender, list(envelope.recipients)
+    given: Rendered | Buffer | bytes = content
     try:
+        # Ours takes the content as it is; what was put in place of it, bytes as smtplib's does.
+        if not takes_bodies(connection):
+            given = bytes(content)
         if not isinstance(connection, OpenConnection):
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))
-            content = _fitted(connection, content)
-        outcome = connection.sendmail(sender or "", recipients, content)
+            given = _fitted(connection, bytes(content))
+        outcome = connection.sendmail(sender or "", recipients, given)
     except smtplib.SMTPException as exc:
         report = _report_of_error(exc, sender, recipients)
     else:
@@ -197,7 +209,7 @@ def attempt(connection: Any, envelope: Envelope, content: bytes) -> DeliveryRepo
             return outcome.report
         refused = outcome if isinstance(outcome, dict) else {}
         report = DeliveryReport(_results(recipients, refused, State.ACCEPTED), sender)
-    report.message_id = report.message_id or message_id(content)
+    report.message_id = report.message_id or message_id(next(content.pieces(), b""))
     return report
 
 

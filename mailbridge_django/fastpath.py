@@ -190,14 +190,17 @@ def _header_value(value: object) -> str:
 
 
 def _now() -> str:
-    local = settings.EMAIL_USE_LOCALTIME
+    if not settings.EMAIL_USE_LOCALTIME:
+        return _utc(int(time()))
     if not MODERN_DJANGO:
-        return formatdate(localtime=local)
-    return format_datetime(datetime.now(get_current_timezone())) if local else _utc(int(time()))
+        return formatdate(localtime=True)
+    return format_datetime(datetime.now(get_current_timezone()))
 
 
 @lru_cache(maxsize=1)
 def _utc(second: int) -> str:
+    if not MODERN_DJANGO:
+        return formatdate(second)
     return format_datetime(datetime.fromtimestamp(second, UTC))
 
 

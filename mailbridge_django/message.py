@@ -1,4 +1,4 @@
-"""Django's EmailMessage to (Envelope, bytes).
+"""Django's EmailMessage to an envelope and content.
 
 The envelope comes from `from_email` and `recipients()`, never from the header, which may differ.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import email.policy
+import functools
 import inspect
 import re
 import warnings
@@ -21,7 +22,8 @@ from django.utils.encoding import force_str, punycode
 
 from mailbridge import Address, AddressError, Envelope, NonASCIIAddress
 from mailbridge.envelope import to_ascii_domain
-from mailbridge.protocol.content import canonical
+from mailbridge.protocol.content import Buffer, canonical
+from mailbridge.render import Rendered
 
 from . import fastpath
 
@@ -41,7 +43,8 @@ class Mail(NamedTuple):
     """What is sent for one Django message."""
 
     envelope: Envelope
-    content: bytes
+    #: A Body: `bytes` of it is the whole.
+    content: Rendered | Buffer
 
 
 def to_mail(
@@ -49,13 +52,15 @@ def to_mail(
     *,
     smtputf8: bool = False,
     prepare: PrepareAddress | None = None,
+    bodies: fastpath.Bodies | None = None,
 ) -> Mail:
     """The envelope of `message` and its content with CRLF line ends.
 
-    Recipients named twice are kept once, empty ones dropped. `smtputf8` says that local parts
-    outside ASCII can be sent. Raises ValueError for an invalid address, for one that is not
-    ASCII without `smtputf8`, for no recipient, and for a header with a line break; and whatever
-    the message's own methods raise.
+    Attachments are encoded while the content is read. Recipients named twice are kept once,
+    empty ones dropped. `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps
+    what the next message may have in common with this one. Raises ValueError for an invalid
+    address, for one that is not ASCII without `smtputf8`, for no recipient, and for a header with
+    a line break; and whatever the message's own methods raise.
     """
     prepare = prepare or addr_spec
 
@@ -68,10 +73,12 @@ def to_mail(
     sender = None if message.from_email == "<>" else address(message.from_email)
     recipients = [address(text) for text in message.recipients() if text]
     envelope = Envelope(sender, recipients)
-    if not envelope.needs_smtputf8 and (rendered := fastpath.render(message)) is not None:
-        return Mail(envelope, bytes(rendered))
+    if not envelope.needs_smtputf8:
+        rendered = fastpath.render(message, bodies)
+        if rendered is not None:
+            return Mail(envelope, rendered)
     mime = _rendered(_with_true_domains(message), utf8=envelope.needs_smtputf8)
-    return Mail(envelope, _to_bytes(mime))
+    return Mail(envelope, Buffer(_to_bytes(mime)))
 
 
 def addr_spec(address: str, force_ascii: bool = True) -> str:
@@ -81,7 +88,11 @@ def addr_spec(address: str, force_ascii: bool = True) -> str:
     ``xn--fa-hia.de``). Raises ValueError for what is not exactly one mailbox, for line breaks,
     and, with `force_ascii`, for a local part outside ASCII.
     """
-    text = force_str(address)
+    return _addr_spec(force_str(address), force_ascii)
+
+
+@functools.lru_cache(maxsize=4096)
+def _addr_spec(text: str, force_ascii: bool) -> str:
     try:
         parsed = _parse(text)
         if not force_ascii:

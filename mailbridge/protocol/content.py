@@ -45,6 +45,9 @@ class Buffer:
         self.size = len(data)
         self.is_ascii = data.isascii()
 
+    def __bytes__(self) -> bytes:
+        return self.data
+
     def pieces(self) -> Iterator[bytes]:
         """The content in slices."""
         return pieces(self.data)
@@ -153,6 +156,10 @@ def stuffed(content: bytes) -> bytes:
 
 def stuffed_pieces(content: Body) -> Iterator[bytes]:
     """What `stuffed` makes of the whole, piece by piece."""
+    if not getattr(content, "leading_dots", True):
+        yield from content.pieces()
+        yield b".\r\n"
+        return
     if content.size <= PIECE:
         yield stuffed(b"".join(content.pieces()))
         return

@@ -21,6 +21,7 @@ from mailbridge.outgoing import warn_of_refused
 from .. import conf, exceptions
 from ..batch import Batch, attach
 from ..connection import OpenConnection, attempt, may_pipeline, may_still_go
+from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
 from ..report import not_tried
 
@@ -304,7 +305,7 @@ class EmailBackend(BaseEmailBackend):
             warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
 
-    def prepare(self, email_message: EmailMessage) -> Mail | None:
+    def prepare(self, email_message: EmailMessage, bodies: Bodies | None = None) -> Mail | None:
         """What is sent for a message, None if it has no recipients. Raises ValueError."""
         if not any(email_message.recipients()):
             attach(email_message, DeliveryReport({}))
@@ -314,6 +315,7 @@ class EmailBackend(BaseEmailBackend):
             email_message,
             smtputf8=isinstance(connection, OpenConnection) and connection.takes_unicode,
             prepare=self.prep_address,
+            bodies=bodies,
         )
 
     def settle(self, email_message: EmailMessage, report: DeliveryReport) -> bool:
