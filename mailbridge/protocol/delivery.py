@@ -216,11 +216,21 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[R
             reply = yield from session.reply()
             waiting -= 1
             if not reply.positive:
-                yield from session.replies(waiting)
+                yield from _drain(session, waiting)
                 return reply
         session.send(Bdat(size, chunks.take(size), last=last, replies=replies))
         waiting += not last
     return None
+
+
+def _drain(session: Session, replies: int) -> Dialogue[None]:
+    """Hear what answers the chunks behind a refused one. The refusal stands, whatever comes."""
+    try:
+        # One that came before its chunk was sent to the end has ended the session.
+        if session.alive:
+            yield from session.replies(replies)
+    except Disconnected:
+        session.abandon("the connection was lost behind a refused chunk")
 
 
 def data(session: Session, content: Body) -> Dialogue[Reply]:

@@ -91,6 +91,17 @@ class Peer:
         self.content = content[2:] + b"\r\n" if content else b""
         return self.content
 
+    def read(self, size: int) -> bytes:
+        """So many octets, as of a BDAT."""
+        while len(self._input) < size:
+            self.receive()
+        data, self._input = self._input[:size], self._input[size:]
+        return data
+
+    def stop_talking(self) -> None:
+        """Close this direction only."""
+        self.sock.shutdown(socket.SHUT_WR)
+
     def reset(self) -> None:
         """Close so that the client gets a RST, whatever it has not read yet."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

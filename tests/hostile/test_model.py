@@ -1,0 +1,343 @@
+"""Random dialogues with a model server: every recipient ends in the true state.
+
+Never "accepted" for mail that the server did not take, never "not attempted", "deferred" or
+"refused" for mail that it did, "in doubt" only once the content was handed over to its end. One
+test drives the session octet by octet without a socket, the other everything over real sockets:
+pool, pipelined batches, a second try on a fresh connection, retry and failover.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mailbridge
+from mailbridge import DeliveryReport, Disconnected, Envelope, MailError, ReplyTimeout
+from mailbridge.outgoing import Outgoing
+from mailbridge.protocol import delivery, dialogue
+from mailbridge.protocol.command import Need
+from mailbridge.protocol.session import Dialogue, Session
+from mailbridge.protocol.transaction import MailTransaction
+from tests.hostile.model import ACTIONS, Log, ModelServer, decisions
+
+T = TypeVar("T")
+
+BOUNDED = settings(settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")))
+EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
+# Read as commands, this content would deliver a mail of its own.
+TRAP = (
+    b".\r\nRSET\r\nMAIL FROM:<x@evil.example>\r\nRCPT TO:<x@evil.example>\r\nDATA\r\n..\r\n"
+    b"BDAT 3 LAST\r\nx\r\n"
+)
+
+
+@dataclass(frozen=True)
+class Written:
+    """A mail of the scenario: its recipients, and how much of the trap its content repeats."""
+
+    number: int
+    recipients: tuple[str, ...]
+    content: bytes
+    policy: str
+
+    @property
+    def envelope(self) -> Envelope:
+        return Envelope("a@x.org", self.recipients)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    mails: list[Written]
+    actions: dict[int, str]
+    extensions: list[str]
+    lmtp: bool
+    stop_after: list[int | None]
+    steps: list[int]
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> Scenario:
+    policy = draw(st.sampled_from(["report", "report", "raise", "abort"]))
+    mails = []
+    for number in range(draw(st.integers(1, 4))):
+        names = [f"r{i}@x.org" for i in range(draw(st.integers(1, 3)))]
+        trap = TRAP * draw(st.sampled_from([0, 1, 2]))
+        content = b"Mail: %d\r\n\r\n%bend of %d\r\n" % (number, trap, number)
+        mails.append(Written(number, tuple(names), content, policy))
+    return Scenario(
+        mails,
+        draw(st.dictionaries(st.integers(0, 25), st.sampled_from(ACTIONS), max_size=4)),
+        draw(st.lists(st.sampled_from(EXTENSIONS), unique=True)),
+        draw(st.booleans()),
+        draw(st.lists(st.none() | st.none() | st.integers(1, 600), max_size=3)),
+        draw(st.lists(st.integers(1, 400), min_size=1, max_size=6)),
+    )
+
+
+def check(
+    scenario: Scenario, log: Log, reports: Sequence[DeliveryReport], offered: bytes | None = None
+) -> None:
+    """Every report against what the server took."""
+    assert len(reports) == len(scenario.mails)
+    for mail, report in zip(scenario.mails, reports, strict=True):
+        assert tuple(report.recipients) == mail.recipients
+        for result in report:
+            taken = log.taken[mail.number, result.address]
+            assert taken <= 1, f"delivered {taken} times: {result}"
+            if result.state == "accepted":
+                assert taken == 1, f"never taken: {result}"
+            elif result.state != "in_doubt":
+                assert taken == 0, f"taken: {result}"
+            elif offered is not None:
+                assert b"end of %d\r\n" % mail.number in offered, f"never handed over: {result}"
+    known = {mail.number for mail in scenario.mails}
+    assert {number for number, _ in log.taken} <= known, "content was taken for commands"
+    for mail in scenario.mails:
+        assert log.contents.get(mail.number, {mail.content}) == {mail.content}
+
+
+# Octet by octet, without a socket.
+
+
+class Wire:
+    """A driver of its own: moves octets between a session and the model in the steps it is told."""
+
+    def __init__(self, session: Session, server: ModelServer, steps: Iterator[int]) -> None:
+        self.session = session
+        self.server = server
+        self.offered = b""
+        self._steps = steps
+
+    def run(self, dialogue: Dialogue[T]) -> T:
+        try:
+            need = next(dialogue)
+            while True:
+                try:
+                    self._satisfy(need)
+                except MailError as error:
+                    need = dialogue.throw(error)
+                else:
+                    need = next(dialogue)
+        except StopIteration as done:
+            return cast(T, done.value)
+
+    def _satisfy(self, need: Need) -> None:
+        assert need is not Need.TLS
+        self._write()
+        if not (self.session.eof or self.session.answered_early):
+            self._read()
+
+    def _write(self) -> None:
+        while chunks := self.session.data_to_send():
+            data = b"".join(chunks)
+            while data:
+                if self.session.eof or self.session.answered_early:
+                    self.session.stop_writing()
+                    return
+                data = data[self._send(data) :]
+
+    def _send(self, data: bytes) -> int:
+        """One call of send(), which may take less than it is given, or fail."""
+        self.session.sending(len(data))
+        self.offered += data
+        size = min(len(data), next(self._steps))
+        self.server.receive(data[:size])
+        if self.server.closed:
+            # The call fails, and what it was given may have left all the same.
+            self._hear(len(self.server.output))
+            if not self.session.has_input:
+                self.session.abandon("the connection was lost")
+                raise Disconnected("the connection was lost")
+            self.session.receive_data(b"")
+            return len(data)
+        self.session.sent(size)
+        if size % 2:
+            self._hear(size)
+        return size
+
+    def _hear(self, size: int) -> None:
+        data = bytes(self.server.output[:size])
+        del self.server.output[:size]
+        if data:
+            self.session.receive_data(data)
+
+    def _read(self) -> None:
+        if self.server.output:
+            self._hear(next(self._steps))
+        elif self.server.closed:
+            self.session.receive_data(b"")
+        else:
+            self.session.abandon("timed out")
+            raise ReplyTimeout("timed out")
+
+
+class Line:
+    """What a batch does: each mail with the next one's group behind it, a new session when due."""
+
+    def __init__(self, scenario: Scenario, log: Log) -> None:
+        self._scenario = scenario
+        self._log = log
+        self._decide = decisions(scenario.actions)
+        self._stops = iter(scenario.stop_after)
+        self._steps = itertools.cycle(scenario.steps)
+        self._wire: Wire | None = None
+        self._begun: MailTransaction | None = None
+        self.offered = b""
+
+    def _open(self) -> Wire:
+        opened = False
+
+        def decide(verb: str) -> str:
+            return self._decide(verb) if opened else "ok"
+
+        scenario = self._scenario
+        session = Session(lmtp=scenario.lmtp)
+        stop = next(self._stops, None)
+        server = ModelServer(
+            self._log,
+            decide,
+            scenario.extensions,
+            lmtp=scenario.lmtp,
+            stop_after=stop and stop + len("EHLO me\r\n"),
+        )
+        wire = Wire(session, server, self._steps)
+        wire.run(dialogue.greet(session))
+        wire.run(dialogue.hello(session, "me"))
+        opened = True
+        return wire
+
+    def deliver(self, mail: Written, following: Written | None) -> DeliveryReport:
+        wire = self._wire = self._wire or self._open()
+        session = wire.session
+        begun, self._begun = self._begun, None
+        transaction = begun or _transaction(mail, session)
+        ahead = None
+        if following is not None and session.pipelining:
+            ahead = _transaction(following, session)
+        report = wire.run(
+            delivery.deliver(session, transaction, ahead, leave_reset=following is not None)
+        )
+        self.offered += wire.offered
+        wire.offered = b""
+        if ahead is not None and ahead.begun:
+            self._begun = ahead
+        if not session.alive:
+            self._wire = self._begun = None
+        return report
+
+
+def _transaction(mail: Written, session: Session) -> MailTransaction:
+    return Outgoing(mail.envelope, mail.content, on_refused=mail.policy).transaction(session)
+
+
+@BOUNDED
+@given(scenarios())
+def test_true_states_octet_by_octet(scenario: Scenario) -> None:
+    log = Log()
+    line = Line(scenario, log)
+    following = [*scenario.mails[1:], None]
+    reports = [line.deliver(*pair) for pair in zip(scenario.mails, following, strict=True)]
+    check(scenario, log, reports, line.offered)
+
+
+# Everything, over real sockets.
+
+
+@contextmanager
+def listening(scenario: Scenario, log: Log) -> Iterator[int]:
+    """Model servers behind a real port; all connections share the decisions. Yields the port."""
+    decide = decisions(scenario.actions)
+    stops = iter(scenario.stop_after)
+    threads = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def accept() -> None:
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                server = ModelServer(
+                    log,
+                    decide,
+                    scenario.extensions,
+                    lmtp=scenario.lmtp,
+                    stop_after=next(stops, None),
+                )
+                threads.append(threading.Thread(target=_serve, args=(sock, server)))
+                threads[-1].start()
+
+        acceptor = threading.Thread(target=accept)
+        acceptor.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            mailbridge.close_pools()
+            listener.shutdown(socket.SHUT_RDWR)
+            acceptor.join()
+            for thread in threads:
+                thread.join()
+
+
+def _serve(sock: socket.socket, server: ModelServer) -> None:
+    with sock:
+        sock.settimeout(10)
+        try:
+            while True:
+                sock.sendall(server.output)
+                server.output.clear()
+                if server.closed or not (data := sock.recv(4096)):
+                    return
+                server.receive(data)
+        except OSError:
+            return
+
+
+@BOUNDED
+@given(scenarios(), st.booleans(), st.booleans())
+def test_true_states_over_sockets(scenario: Scenario, keep: bool, again: bool) -> None:
+    """A batch, a transport that is kept open or not, with retry and a second relay or without."""
+    log = Log()
+    with listening(scenario, log) as port:
+        # A server that answers less than it was asked is waited for in vain: briefly.
+        relay = mailbridge.Relay.from_options(
+            host="127.0.0.1",
+            port=port,
+            tls="none",
+            timeout=0.2,
+            lmtp=scenario.lmtp,
+            local_hostname="me",
+        )
+        retry = mailbridge.RetryPolicy(tries=3, delay=0.001) if again else None
+        transport = mailbridge.Transport(
+            [relay, relay] if again else relay, on_refused=scenario.mails[0].policy, retry=retry
+        )
+        if keep:
+            with contextlib.suppress(MailError):
+                transport.open()
+        reports = list(transport.send_many([(m.envelope, m.content) for m in scenario.mails]))
+        transport.close()
+    check(scenario, log, reports)
+
+
+def test_the_model_finds_a_lie() -> None:
+    """The check is one that can fail."""
+    mail = Written(0, ("r0@x.org",), b"Mail: 0\r\n\r\nend of 0\r\n", "report")
+    scenario = Scenario([mail], {}, [], False, [], [1])
+    log = Log()
+    report = Line(scenario, log).deliver(mail, None)
+    assert report.accepted
+    log.taken.clear()
+    with pytest.raises(AssertionError, match="never taken"):
+        check(scenario, log, [report])
