@@ -163,6 +163,10 @@ def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]
     """Answer a 354 that came although nobody is to get content: the lone dot of RFC 2920 3.1."""
     session.in_transaction = session.unusable_because is None
     if mail.data_reply is not None and mail.data_reply.intermediate:
+        if mail.accepted:
+            # Refused the sender, and took a recipient: a lone dot would be an empty mail to them.
+            session.abandon("the server wants content for a mail that it refused")
+            return
         yield from session.command(Content([b".\r\n"], 0))
         # Whatever the server makes of it, the transaction is over when it was reset.
         session.in_transaction = True

@@ -302,6 +302,8 @@ class Session:
             self._unanswered.clear()
             self.abandon("the server closes the connection (421)")
         if isinstance(command, Mail):
+            # Sent behind a content, whose end was that of the transaction before this one.
+            self.in_transaction = True
             self.smtputf8 = command.smtputf8 and reply.positive
         elif isinstance(command, Rcpt):
             self.recipients_accepted += reply.positive

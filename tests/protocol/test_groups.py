@@ -71,6 +71,12 @@ ROWS = {
         ["deferred", "deferred"],
         SenderRefused,
     ),
+    # A lone dot would deliver an empty mail to the one that was accepted.
+    "sender refused, yet a recipient accepted and 354": (
+        "S: 550 No\nS: 250 Ok\nS: 503 Bad\nS: 354 Go\n",
+        ["refused", "refused"],
+        SenderRefused,
+    ),
     "nobody accepted": (
         "S: 250 Ok\nS: 550 No\nS: 451 Later\nS: 503 Bad\n" + RESET,
         ["refused", "deferred"],
@@ -129,10 +135,25 @@ def test_group(row: str, speed: str) -> None:
     assert outcome(report) == states
     assert type(report.error) is (error or type(None))
     ended = error in (Disconnected, ProtocolViolation, DeliveryInDoubt) or "421" in row
+    ended = ended or "recipient accepted and 354" in row
     assert session.usable is not ended
     assert session.usable is not session.in_transaction or ended
     if "accepted" not in states:
         assert isinstance(report.failure(), error or RecipientsRefused)
+
+
+def test_data_refused_behind_a_content_is_reset() -> None:
+    """The transaction that was begun behind a content is open, though that one's has ended."""
+    one = "C: MAIL FROM:<a@x.org>\nC: RCPT TO:<b@x.org>\nC: DATA\n"
+    yes = "S: 250 Ok\nS: 250 Ok\n"
+    session, peer = greeted(
+        one + yes + "S: 354 Go\n" + CONTENT + one + "S: 250 Ok\n" + yes + "S: 450 No\n" + RESET
+    )
+    first, second = mail("b@x.org"), mail("b@x.org")
+    assert outcome(peer.run(session, delivery.deliver(session, first, second))) == ["accepted"]
+    assert outcome(peer.run(session, delivery.deliver(session, second))) == ["deferred"]
+    assert not session.in_transaction
+    peer.finish()
 
 
 def test_abort_keeps_data_out_of_the_group() -> None:
