@@ -173,6 +173,11 @@ class Session:
         """True if a reply came to something that is not written to its end."""
         if not self._unanswered or self._output.has_left(self._unanswered[0]):
             return False
+        return self.answer_is_here
+
+    @property
+    def answer_is_here(self) -> bool:
+        """True if a whole reply was received that nobody has taken."""
         if self._peeked is None:
             self._peeked = self._parse()
         return self._peeked is not None
@@ -235,7 +240,12 @@ class Session:
                 break
             if self.eof:
                 raise self._ended()
-            yield waiting.command.need
+            try:
+                yield waiting.command.need
+            except Disconnected:
+                # A refused chunk is answered while those behind it are written, perhaps in vain.
+                if not self.answer_is_here:
+                    raise
         self._unanswered.popleft()
         self.answered += 1
         self.transcript.note(reply)

@@ -140,7 +140,7 @@ class Connection:
             self.handshake()
             return
         wrote = self._write()
-        if self.session.eof or self.session.answered_early:
+        if self.session.eof or self.session.answer_is_here:
             return
         waiting_for = (self.session.answered, need)
         if wrote or waiting_for != self._waiting_for:
