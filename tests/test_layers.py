@@ -24,7 +24,18 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # belongs to the upper floor: it may use everything, and nothing below may use it.
 VALUES = {"errors", "envelope", "report", "host", "convert", "secret", "options", "url"}
 FUNCTIONS = {
-    *("protocol", "policy", "message", "header", "render", "dkim", "outbox", "sendmail", "outgoing")
+    *(
+        "protocol",
+        "policy",
+        "message",
+        "header",
+        "render",
+        "dkim",
+        "outbox",
+        "sendmail",
+        "outgoing",
+    ),
+    "findings",
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe"}]

@@ -34,15 +34,16 @@ def open_connection(relay: Relay, listener: Listener | None = None) -> Connectio
         name = relay.local_hostname or literal_of(sock)
         connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
         connection.run(dialogue.hello(session, name))
-        _start_tls(connection, relay.tls, name)
-        _log_in(connection, relay)
+        start_tls(connection, relay.tls, name)
+        log_in(connection, relay)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
+def start_tls(connection: Connection, mode: TLS, name: str) -> None:
+    """STARTTLS and EHLO again, as `mode` asks for it. Raises TLSError."""
     session = connection.session
     offered = session.extensions.offers("STARTTLS")
     if mode is TLS.STARTTLS and not offered:
@@ -64,7 +65,8 @@ def _start_tls(connection: Connection, mode: TLS, name: str) -> None:
         connection.run(dialogue.hello(session, name))
 
 
-def _log_in(connection: Connection, relay: Relay) -> None:
+def log_in(connection: Connection, relay: Relay) -> None:
+    """AUTH, if the relay has credentials. Raises AuthenticationFailed, NotSupported."""
     if relay.username is None or relay.password is None:
         return
     verified = connection.session.tls and relay.verifies

@@ -189,14 +189,8 @@ class EmailBackend(BaseEmailBackend):
         if type(self).connection_class is not EmailBackend.connection_class:
             return self._connect_by_class()
         context = self._own_context()
-        relay = conf.relay_of(self, context)
-        if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
-            # A context that does not verify is a decision of its author's, and made.
-            relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
-        name = relay.local_hostname
-        others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
         transport = Transport(
-            [relay, *others],
+            self._relays(context),
             on_refused=self.on_refused,
             retry=self.retry,
             round_robin=self.round_robin,
@@ -210,6 +204,22 @@ class EmailBackend(BaseEmailBackend):
                 raise
         # Nobody else could use a connection that was made with a context of this backend's own.
         return OpenConnection(transport, private=context is not None)
+
+    def all_relays(self) -> list[mailbridge.Relay]:
+        """Where this backend sends to: its server, and those that it goes on to.
+
+        Raises ImproperlyConfigured, also for a certificate file that cannot be read.
+        """
+        return self._relays(self._own_context())
+
+    def _relays(self, context: ssl.SSLContext | None) -> list[mailbridge.Relay]:
+        relay = conf.relay_of(self, context)
+        if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
+            # A context that does not verify is a decision of its author's, and made.
+            relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
+        name = relay.local_hostname
+        others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
+        return [relay, *others]
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""

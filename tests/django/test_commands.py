@@ -1,0 +1,69 @@
+"""``manage.py mailbridge check``."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+
+import django
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from mailbridge.testing import ScriptedServer
+
+Configure = Callable[..., None]
+
+
+def check(*words: str) -> str:
+    out = io.StringIO()
+    call_command("mailbridge", "check", *words, stdout=out)
+    return out.getvalue()
+
+
+def test_it_says_what_it_found(site: Configure, smtpd: ScriptedServer) -> None:
+    assert check("--rcpt", "a@example.com").endswith("All is well.\n")
+    assert not smtpd.messages
+    assert "C: MAIL FROM:<webmaster@example.com>" in smtpd.transcript
+
+
+def test_a_failure_is_an_exit_status(site: Configure, smtpd: ScriptedServer) -> None:
+    smtpd.refuse("bad@example.com")
+    with pytest.raises(CommandError, match=r"rcpt: bad@example\.com: 550 5\.1\.1") as caught:
+        check("--rcpt", "bad@example.com")
+    assert caught.value.returncode == 1
+
+
+def test_every_relay_is_tried(site: Configure, smtpd: ScriptedServer) -> None:
+    site(relays=[smtpd.url])
+    assert len(json.loads(check("--json"))) == 2
+
+
+def test_a_backend_of_somebody_elses(site: Configure) -> None:
+    with (
+        override_settings(EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend")
+        if django.VERSION < (6, 1)
+        else override_settings(
+            MAILERS={"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
+        ),
+        pytest.raises(CommandError, match="is no backend of mailbridge's") as caught,
+    ):
+        check()
+    assert caught.value.returncode == 2
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="MAILERS came with Django 6.1")
+def test_an_alias(site: Configure, smtpd: ScriptedServer) -> None:
+    options = {"host": smtpd.host, "port": smtpd.port}
+    entry = {"BACKEND": "mailbridge_django.EmailBackend", "OPTIONS": options}
+    with override_settings(MAILERS={"default": entry, "bulk": entry}):
+        assert check("--using", "bulk").endswith("All is well.\n")
+        with pytest.raises(CommandError):
+            check("--using", "nobody")
+
+
+@pytest.mark.skipif(django.VERSION >= (6, 1), reason="with MAILERS there are aliases")
+def test_an_alias_before_there_were_any(site: Configure) -> None:
+    with pytest.raises(CommandError, match="MAILERS"):
+        check("--using", "bulk")
