@@ -146,7 +146,7 @@ class _Line:
         begun, self._begun = self._begun, None
         try:
             lease = self._lease = self._lease or self._pool.acquire(
-                listener=self._transport.listener
+                fresh=fresh, listener=self._transport.listener
             )
             self._pool.pace()
             session = lease.connection.session

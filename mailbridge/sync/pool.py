@@ -168,13 +168,14 @@ class Pool:
                 self._lent += 1
                 return
             self._queue.append(turn)
-        if turn.wait(self.options.wait_timeout):
-            return
-        with self._lock:
-            # The place may have been given in this very moment; then it is ours.
-            if turn.is_set():
+        try:
+            if turn.wait(self.options.wait_timeout) or not self._leave_queue(turn):
                 return
-            self._queue.remove(turn)
+        except BaseException:
+            # Interrupted: a place that nobody waits for any more must go to the next.
+            if not self._leave_queue(turn):
+                self._leave()
+            raise
         error = PoolTimeout(
             f"no free connection within {self.options.wait_timeout:g} s:"
             f" all {self.options.max_connections} are in use"
@@ -182,6 +183,14 @@ class Pool:
         error.advice = "Raise max_connections or pool_timeout"
         error.located(host=self.relay.address, phase="connect")
         raise error
+
+    def _leave_queue(self, turn: threading.Event) -> bool:
+        """Wait no longer. False if the place was given in this very moment; then it is ours."""
+        with self._lock:
+            if turn.is_set():
+                return False
+            self._queue.remove(turn)
+            return True
 
     def _leave(self) -> None:
         """Hand the place to whoever has waited longest."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
@@ -20,6 +22,8 @@ from .batch import Batch
 from .driver import Connection
 from .pool import Lease, Pool, pool_for
 
+# Those whose lock another thread may hold at the moment of a fork.
+_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 # Whose turn it is, for the transports of this process that take the same relays in turn.
 _turns: dict[tuple[Relay, ...], Iterator[int]] = {}
 
@@ -53,6 +57,7 @@ class Transport:
         self.listener = listener
         self._lock = threading.RLock()
         self._kept: Lease | None = None
+        _transports.add(self)
 
     @property
     def relay(self) -> Relay:
@@ -113,6 +118,10 @@ class Transport:
                 self._kept = lease
                 return
         lease.give_back()
+
+    def renew_lock(self) -> None:
+        """In a forked child: the thread that may have held the lock does not exist here."""
+        self._lock = threading.RLock()
 
     def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
@@ -296,3 +305,12 @@ def deliver(pool: Pool, lease: Lease, outgoing: Outgoing) -> DeliveryReport:
         report = not_attempted(outgoing, error, pool.relay)
     pool.learn(report)
     return describe(report, outgoing, pool.relay, session.transcript)
+
+
+def _after_fork() -> None:
+    for transport in list(_transports):
+        transport.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

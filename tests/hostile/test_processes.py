@@ -1,0 +1,273 @@
+"""Threads, forks, workers, signals and exits: no session is used in a state that nobody knows."""
+
+from __future__ import annotations
+
+import http.client
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import mailbridge
+from mailbridge import Relay, Transport
+from mailbridge.sync.pool import pool_for
+from mailbridge.testing import ScriptedServer
+from tests.hostile.servers import PIPELINING, Counted
+from tests.sync.servers import PATIENCE, Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, TO, transport
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+TOP = Path(__file__).parents[2]
+
+
+def _child(work: object) -> int:
+    """Fork, call `work` in the child, and return the child's exit code: 0 if it returned true."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = 0 if work() else 2  # type: ignore[operator]
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_fork_while_a_thread_sends() -> None:
+    """A child forked while another thread holds every lock sends over a connection of its own."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def busy(peer: Peer) -> None:
+        peer.until("MAIL")
+        arrived.set()
+        go_on.wait(PATIENCE)
+        peer.say("250 Ok")
+        peer.until("QUIT")
+
+    kind = Counted(PIPELINING)
+    with RawServer(busy, kind) as server:
+        with transport(server) as kept:
+            sender = threading.Thread(target=kept.send, args=(ENVELOPE, CONTENT))
+            sender.start()
+            assert arrived.wait(PATIENCE)
+
+            def work() -> bool:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(5)  # a deadlock ends the child
+                return kept.send(ENVELOPE, b"the child's\r\n").accepted == (TO,)
+
+            assert _child(work) == 0
+            go_on.set()
+            sender.join()
+        assert kind.taken == [b"the child's\r\n"]
+        server.wait_until_closed(2)
+
+
+def test_fork_by_multiprocessing(smtpd: ScriptedServer) -> None:
+    """Four workers and their parent, over pools of their own; each mail arrives once."""
+    relay = transport(smtpd)
+    relay.send(ENVELOPE, b"parent\r\n")
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=relay.send, args=(ENVELOPE, b"worker %d\r\n" % n)) for n in range(4)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(PATIENCE)
+        assert worker.exitcode == 0
+    relay.send(ENVELOPE, b"parent again\r\n")
+    contents = sorted(message.content for message in smtpd.messages)
+    workers_too = [b"worker %d\r\n" % n for n in range(4)]
+    assert contents == [b"parent\r\n", b"parent again\r\n", *workers_too]
+    parents = [m.connection for m in smtpd.messages if m.content.startswith(b"parent")]
+    assert parents == [1, 1]
+    assert smtpd.connections == 5
+
+
+def test_interrupt_while_waiting_for_a_place(smtpd: ScriptedServer) -> None:
+    """Ctrl-C, or a time-out of gevent's, in the queue for a connection: its place is not lost."""
+    sender = transport(smtpd, max_connections=1)
+    pool = pool_for(sender.relay)
+    lease = pool.acquire()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1))
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            sender.send(ENVELOPE, CONTENT)
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR1, before)
+    pool.release(lease)
+    started = time.monotonic()
+    assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+    assert time.monotonic() - started < 5
+
+
+def test_a_dead_connection_is_followed_by_a_fresh_one_in_a_batch() -> None:
+    """Several kept connections died unseen: the second try takes none of the others."""
+    idle = threading.Barrier(2)
+    kind = Counted(PIPELINING)
+
+    def dying(peer: Peer) -> None:
+        peer.until("DATA")
+        peer.say("354 go on")
+        peer.read_content()
+        idle.wait(PATIENCE)
+        peer.say("250 Ok")
+        peer.until("MAIL")
+        peer.say("421 4.4.2 idle for too long")
+
+    with RawServer(dying, dying, kind) as server:
+        sender = transport(server)
+        threads = [threading.Thread(target=sender.send, args=(ENVELOPE, b"x")) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        (report,) = sender.send_many([(ENVELOPE, CONTENT)])
+        assert (report.accepted, report.attempts) == ((TO,), 2)
+
+
+def test_exit_does_not_wait_for_anybody() -> None:
+    """An interpreter that ends with connections kept, at a server that never answers QUIT."""
+    script = (
+        "import sys, mailbridge\n"
+        "transport = mailbridge.Transport(sys.argv[1])\n"
+        "transport.open()\n"
+        "other = mailbridge.SMTP(sys.argv[2], int(sys.argv[3]))\n"
+        "envelope = mailbridge.Envelope('a@example.org', ['b@example.com'])\n"
+        "transport.send(envelope, b'x')\n"
+        "list(zip([1], transport.send_many([(envelope, b'y')] * 3)))\n"
+    )
+    with ScriptedServer() as smtpd:
+        smtpd.silent("QUIT")
+        addresses = [f"{smtpd.url}?tls=none", smtpd.host, str(smtpd.port)]
+        started = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore::ResourceWarning", "-c", script, *addresses],
+            env={**os.environ, "PYTHONPATH": str(TOP)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert time.monotonic() - started < 15
+        assert len(smtpd.messages) >= 2
+
+
+APP = """
+import os, sys
+import mailbridge
+
+envelope = mailbridge.Envelope("a@example.org", ["b@example.com"])
+transport = mailbridge.Transport(os.environ["RELAY"])
+transport.open()
+transport.send(envelope, b"preloaded\\r\\n")
+
+def app(environ, start_response):
+    name = environ["PATH_INFO"].strip("/").encode()
+    report = transport.send(envelope, name + b"\\r\\n")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{os.getpid()} {report.attempts}".encode()]
+"""
+
+
+class _OverUnix(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=PATIENCE)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(PATIENCE)
+        self.sock.connect(str(self._path))
+
+
+@pytest.mark.parametrize("worker", ["sync", "gthread"])
+def test_gunicorn_that_preloads(smtpd: ScriptedServer, tmp_path: Path, worker: str) -> None:
+    """Workers of gunicorn share the parent's transport and none of its connections."""
+    pytest.importorskip("gunicorn", reason="gunicorn is missing: pip install gunicorn")
+    (tmp_path / "application.py").write_text(APP)
+    path = tmp_path / "socket"
+    options = ["--preload", "--workers=2", f"--worker-class={worker}", "--threads=2"]
+    master = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", *options, f"--bind=unix:{path}", "application:app"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{TOP}{os.pathsep}{tmp_path}",
+            "RELAY": f"{smtpd.url}?tls=none&timeout=5",
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert master.stderr is not None
+    try:
+        for line in master.stderr:
+            if "Booting worker" in line:
+                break
+        answers = [_get(path, f"/mail-{n}") for n in range(20)]
+    finally:
+        master.terminate()
+        noise = master.communicate(timeout=20)[1]
+    assert "Traceback" not in noise
+    assert {int(answer.split()[0]) for answer in answers}.isdisjoint({master.pid})
+    contents = sorted(message.content for message in smtpd.messages)
+    assert contents == sorted([b"preloaded\r\n"] + [b"mail-%d\r\n" % n for n in range(20)])
+    parents = {m.connection for m in smtpd.messages if m.content == b"preloaded\r\n"}
+    assert parents.isdisjoint(m.connection for m in smtpd.messages if m.content != b"preloaded\r\n")
+
+
+def _get(path: Path, page: str) -> str:
+    connection = _OverUnix(path)
+    try:
+        connection.request("GET", page)
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        return response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_threads_leave_no_socket_open(smtpd: ScriptedServer) -> None:
+    """Failed and successful mails of many threads: afterwards no descriptor is left."""
+    smtpd.drop("CONTENT", times=3)
+    smtpd.reply("MAIL", "421 4.3.2 bye", times=3)
+    smtpd.refuse("refused@example.com")
+    sender = Transport(
+        Relay.from_options(host=smtpd.host, port=smtpd.port, tls="none", max_connections=4),
+        on_refused="report",
+    )
+    before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+    def work(name: str) -> None:
+        for n in range(5):
+            to = "refused@example.com" if n == 2 else f"{name}-{n}@example.com"
+            sender.attempt(mailbridge.Envelope("a@example.org", [to]), CONTENT)
+
+    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({m.recipients for m in smtpd.messages}) == len(smtpd.messages)
+    assert pool_for(sender.relay).close() is None
+    smtpd.stop()
+    smtpd.start()
+    if before:
+        assert len(os.listdir("/proc/self/fd")) <= before
