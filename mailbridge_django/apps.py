@@ -9,3 +9,7 @@ class MailbridgeConfig(AppConfig):
     name = "mailbridge_django"
     verbose_name = "mailbridge"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from .preview import checks  # noqa: F401

@@ -28,6 +28,7 @@ KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
     *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", *RETRY_SETTINGS),
+    *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
 # the wrong server; so they are an error unless our own setting is there as well.
@@ -57,6 +58,9 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
+    #: The path of a Maildir; True is one in the instance directory. None captures nothing.
+    outbox: str | bool | None = None
+    outbox_send: bool = False
 
     @classmethod
     def from_mapping(cls, settings: Mapping[str, Any], *, debug: bool = False) -> Config:
@@ -85,7 +89,19 @@ class Config:
             retry=_retry(given),
             relays=_relays(given.get("MAIL_RELAYS", ()), max_emails),
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
+            outbox=_outbox(given.get("MAIL_OUTBOX")),
+            outbox_send=flag("MAIL_OUTBOX_SEND", given.get("MAIL_OUTBOX_SEND", False)),
         )
+
+
+def _outbox(value: object) -> str | bool | None:
+    """A path as it is; words such as "true" and "0" as flags."""
+    if value is None or isinstance(value, bool):
+        return value or None
+    try:
+        return flag("MAIL_OUTBOX", str(value)) or None
+    except OptionError:
+        return str(value)
 
 
 def suppress_send(settings: Mapping[str, Any]) -> str | None:

@@ -28,7 +28,10 @@ from . import compose, headers
 from .config import Config, suppress_send
 from .exceptions import MissingAddress, about
 from .message import Message, Recipient, unique_recipients
+from .outbox import outbox_of
 from .signals import email_dispatched, recorded
+
+_CAPTURED = "captured by MAIL_OUTBOX; set MAIL_OUTBOX_SEND to send as well"
 
 
 class SuppressedReport(DeliveryReport):
@@ -51,6 +54,8 @@ class MailState:
         self._settings = settings
         self._app = app
         self._suppress: bool | None = None
+        #: Where messages are captured, None if they are not.
+        self.outbox = outbox_of(config.outbox, app)
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
         """Send `message` and return the report on each recipient. Connections are kept and reused.
@@ -143,7 +148,10 @@ class MailState:
     def _suppressed_because(self) -> str | None:
         if self._suppress is not None:
             return "state.suppress is set" if self._suppress else None
-        return suppress_send(self._settings)
+        because = suppress_send(self._settings)
+        if because is None and self.outbox is not None and not self.config.outbox_send:
+            return _CAPTURED
+        return because
 
     def _transport(self) -> Transport:
         return Transport(
@@ -170,6 +178,26 @@ class MailState:
     ) -> DeliveryReport:
         envelope, content = self._prepared(message, envelope_from)
         reason = self._suppressed_because()
+        if self.outbox is None or reason not in (None, _CAPTURED):
+            return self._hand_over(transport, message, envelope, content, reason, keep_open)
+        captured = self.outbox.add(envelope, content)
+        message.delivery_report = None
+        try:
+            return self._hand_over(transport, message, envelope, content, reason, keep_open)
+        finally:
+            report = getattr(message, "delivery_report", None)
+            if reason is None and report is not None:
+                self.outbox.settle(captured.id, report)
+
+    def _hand_over(
+        self,
+        transport: Transport,
+        message: Message,
+        envelope: Envelope,
+        content: bytes,
+        reason: str | None,
+        keep_open: bool,
+    ) -> DeliveryReport:
         if reason is not None:
             report: DeliveryReport = SuppressedReport(
                 _not_attempted(envelope, f"sending is suppressed: {reason}"),

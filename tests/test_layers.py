@@ -1,7 +1,7 @@
 """The rooms of the project: imports point downwards, files and functions stay small.
 
 mailbridge_django    mailbridge_flask    cli    testing
-                 probe
+           probe  |  preview
               sync  |  aio
       protocol  |  policy, message, dkim, outbox
         errors, envelope, report, options
@@ -38,7 +38,7 @@ FUNCTIONS = {
     "findings",
 }
 SOCKETS = {"sync", "aio"}
-FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe"}]
+FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]
 
 NO_IO = {"socket", "ssl", "asyncio", "threading", "time", "select", "selectors", "subprocess"}
 FRAMEWORKS = {"django", "flask", "celery", "blinker", "mailbridge_django", "mailbridge_flask"}

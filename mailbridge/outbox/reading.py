@@ -166,7 +166,7 @@ def _parts(message: Message) -> Iterator[Part]:
 
 def _part(number: int, part: Message) -> Part:
     if part.is_multipart():  # message/rfc822: an attachment, whatever is in it
-        data = b"\r\n".join(inner.as_bytes() for inner in part.get_payload())  # type: ignore[union-attr,misc]
+        data = b"\r\n".join(inner.as_bytes() for inner in part.get_payload())  # type: ignore[union-attr]
     else:
         payload = part.get_payload(decode=True)
         data = payload if isinstance(payload, bytes) else b""

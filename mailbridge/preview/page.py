@@ -280,7 +280,8 @@ def _report(report: dict[str, Any] | None) -> Safe:
     reached = sum(result["state"] == "accepted" for result in results.values())
     lines = join(
         fill(
-            '<li><span class="badge {kind}">{state}</span> <b>{address}</b> <span>{text}</span></li>',
+            '<li><span class="badge {kind}">{state}</span>'
+            "<div><b>{address}</b> <span>{text}</span></div></li>",
             kind="good" if result["state"] == "accepted" else "bad", address=address,
             state=result["state"].replace("_", " "), text=_said(result),
         )
@@ -319,7 +320,8 @@ def _frame(listed: List, opened: Opened, reading: Reading) -> Safe:
     note = Safe("")
     if reading.has_remote and not remote:
         note = fill(
-            '<p class="note">Images from elsewhere are not loaded. <a href="{href}">Load them</a></p>',
+            '<p class="note">Images from elsewhere are not loaded.'
+            ' <a href="{href}">Load them</a></p>',
             href=_link(listed, opened.path, **_query(opened, view="html", remote="1")))  # fmt: skip
     path = _link(listed, f"{opened.path}html", **_query(opened, remote="1" if remote else ""))
     return note + fill(

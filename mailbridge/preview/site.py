@@ -64,9 +64,7 @@ class Mailbox:
         token = self.outbox.token()
         entries = self.outbox.entries()
         found = [each for each in entries if each.matches(query)] if query.strip() else entries
-        return page.List(
-            request, found, len(entries), query, token, registry.previews(), chosen
-        )
+        return page.List(request, found, len(entries), query, token, registry.previews(), chosen)
 
     def _missing(self, request: Request) -> Response:
         return Response.page(page.missing(self._list(request)), 404)
@@ -123,7 +121,7 @@ class Mailbox:
         try:
             with self.translated(language) if language else nullcontext():
                 envelope, content = self.to_mail(found.function())
-        except Exception as exc:  # noqa: BLE001 - whatever it is, its author wants to see it
+        except Exception as exc:  # Whatever it is, its author wants to see it.
             return Response.page(page.failed(listed, found, exc), 500)
         captured = Captured.of(envelope, content, slug)
         opened = page.Opened(
@@ -167,5 +165,3 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while piece := file.read(_CHUNK):
             yield piece
-
-

@@ -68,7 +68,9 @@ class Response:
     @classmethod
     def page(cls, html: Safe, status: int = 200) -> Self:
         """A page of the mailbox."""
-        return cls.of("text/html; charset=utf-8", html.encode("utf-8", "replace"), PAGE_POLICY, status)
+        return cls.of(
+            "text/html; charset=utf-8", html.encode("utf-8", "replace"), PAGE_POLICY, status
+        )
 
     @classmethod
     def json(cls, data: Any, status: int = 200) -> Self:
@@ -84,7 +86,8 @@ class Response:
     def download(cls, name: str, content_type: str, body: bytes | Iterable[bytes]) -> Self:
         """A file to be saved, not shown. RFC 6266: the name in ASCII, and as it is."""
         plain = "".join(c if c.isalnum() or c in "-_. " else "_" for c in _ascii(name))
-        value = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+        encoded = quote(name, safe="", errors="replace")
+        value = f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
         return cls.of(content_type, body, Content_Disposition=value)
 
 
