@@ -140,6 +140,7 @@ def serve(relay: ScriptedServer, urls: Iterable[str], log: Log) -> None:
     screen.heading("The pages, with the same relay behind them")
     for name, url in zip(("Django", "Flask"), urls, strict=True):
         screen.row(name, url)
+        screen.row("mailbox", f"{url}mail/")
     print()
     screen.paragraph(f"Fill in the forms as {', '.join(WHAT_IT_DOES)}, or anybody. Ctrl-C ends.")
     relay.clear()

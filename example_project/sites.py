@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socketserver
+import tempfile
 import threading
 import urllib.error
 import urllib.parse
@@ -55,6 +56,13 @@ def environment(relay_port: int) -> dict[str, str]:
 def serving(relay_port: int) -> Iterator[tuple[str, str, Log]]:
     """Serve both sites on loopback; yield their URLs and the log."""
     os.environ.update(environment(relay_port))
+    # One mailbox for both sites and their commands, for as long as they are served.
+    with tempfile.TemporaryDirectory(prefix="mailbridge-") as outbox:
+        os.environ["MAIL_OUTBOX"] = os.environ["FLASK_MAIL_OUTBOX"] = outbox
+        yield from _both()
+
+
+def _both() -> Iterator[tuple[str, str, Log]]:
     from .django_site.wsgi import application as django_site
     from .flask_site import create_app
 

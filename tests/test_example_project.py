@@ -236,7 +236,7 @@ def test_the_demo_serves_pages_until_it_is_ended(end: signal.Signals) -> None:
             while len(urls) < 2:
                 line = process.stdout.readline()
                 assert line, "the demo ended by itself"
-                urls += re.findall(r"http://\S+", line)
+                urls += re.findall(r"http://[\d.:]+/$", line.rstrip())
             for url in urls:
                 assert fill_in(url, GONE, "Hello.").path == "/sent/"
             process.send_signal(end)

@@ -6,16 +6,23 @@ import django
 
 HOST = os.environ.get("EMAIL_HOST", "localhost")
 PORT = int(os.environ.get("EMAIL_PORT", "1025"))
+# What is sent is kept as well, to be looked at under /mail/.
+OUTBOX = os.environ.get("MAIL_OUTBOX", ".mailbox")
 
 if django.VERSION >= (6, 1):
     MAILERS = {
         "default": {
+            "BACKEND": "mailbridge_django.backends.outbox.EmailBackend",
+            "OPTIONS": {"path": OUTBOX, "using": "relay"},
+        },
+        "relay": {
             "BACKEND": "mailbridge_django.EmailBackend",
             "OPTIONS": {"host": HOST, "port": PORT, "connect_timeout": 5},
-        }
+        },
     }
 else:  # Django 5.2 and 6.0
-    EMAIL_BACKEND = "mailbridge_django.EmailBackend"
+    EMAIL_BACKEND = "mailbridge_django.backends.outbox.EmailBackend"
+    MAILBRIDGE_OUTBOX = {"path": OUTBOX, "using": "mailbridge_django.EmailBackend"}
     EMAIL_HOST = HOST
     EMAIL_PORT = PORT
     MAILBRIDGE = {"connect_timeout": 5}

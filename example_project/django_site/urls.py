@@ -1,10 +1,11 @@
-"""Two pages."""
+"""Two pages, and the mailbox."""
 
-from django.urls import path
+from django.urls import include, path
 
 from . import views
 
 urlpatterns = [
     path("", views.contact, name="contact"),
     path("sent/", views.sent, name="sent"),
+    path("mail/", include("mailbridge_django.preview.urls")),
 ]

@@ -5,6 +5,8 @@ Run it with ``flask --app example_project.flask_site run``.
 
 from flask import Flask
 
+from mailbridge_flask.preview import blueprint as mailbox
+
 from . import newsletter, views
 from .mail import mail
 
@@ -16,6 +18,9 @@ def create_app(**config):
         MAIL_PORT=1025,
         MAIL_CONNECT_TIMEOUT=5,
         MAIL_DEFAULT_SENDER="website@example.org",
+        MAIL_OUTBOX=True,
+        MAIL_OUTBOX_SEND=True,
+        MAIL_PREVIEW_ALLOWED=lambda: True,  # only in a demo
         CONTACT_EMAIL="desk@example.org",
         SUBSCRIBERS=[
             "ada@example.org",
@@ -29,5 +34,6 @@ def create_app(**config):
     app.config.update(config)
     mail.init_app(app)
     app.register_blueprint(views.blueprint)
+    app.register_blueprint(mailbox, url_prefix="/mail")
     app.cli.add_command(newsletter.newsletter)
     return app
