@@ -11,5 +11,8 @@ class MailbridgeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the system checks."""
+        from .checks import register_all
         from .preview import checks  # noqa: F401
+
+        register_all()

@@ -138,11 +138,11 @@ def _with_settings(
         if given.get(name) is None:
             given[name] = ours.get(name)
         if given[name] is None and not (url and name in _IN_URL):
-            given[name] = _setting(setting)
+            given[name] = setting_of(setting)
     return {name: value for name, value in given.items() if value is not None}, own
 
 
-def _setting(name: str) -> Any:
+def setting_of(name: str) -> Any:
     """A setting, without the warning that Django 6.1 has for whoever reads it.
 
     It warns where EMAIL_* is defined, too, and there the reader can do something about it.
