@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 import mailbridge
 from mailbridge import DeliveryReport
 
-from . import exceptions
+from . import exceptions, signals
 from .connection import OpenConnection
 from .fastpath import Bodies
 from .message import Mail
@@ -122,7 +122,9 @@ class Batch:
         # One bad message must not stop the rest: it is raised when they are sent.
         one.error = error
         if getattr(one.message, "delivery_report", None) is None:
-            attach(one.message, not_tried(one.message, error))
+            report = not_tried(one.message, error)
+            attach(one.message, report)
+            signals.tell(type(self._backend), one.message, report, error)
         one.report = getattr(one.message, "delivery_report", None)
 
     def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
@@ -131,6 +133,7 @@ class Batch:
             error = exceptions.about(copy.copy(because), message)
             error.report = not_tried(message, error)
             attach(message, error.report)
+            signals.tell(type(self._backend), message, error.report, error)
             self._backend.raise_or_log(error)
         return False
 

@@ -18,7 +18,7 @@ import mailbridge
 from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport
 from mailbridge.outgoing import warn_of_refused
 
-from .. import conf, exceptions
+from .. import conf, exceptions, signals
 from ..batch import Batch, attach
 from ..connection import OpenConnection, attempt, may_pipeline, may_still_go
 from ..fastpath import Bodies
@@ -283,6 +283,7 @@ class EmailBackend(BaseEmailBackend):
         for message in messages:
             report = not_tried(message, error)
             attach(message, report)
+            signals.tell(type(self), message, report, error)
             if isinstance(error, exceptions.MailError) and len(messages) == 1:
                 error.message, error.report = message, report
 
@@ -316,8 +317,11 @@ class EmailBackend(BaseEmailBackend):
         return self.settle(email_message, report)
 
     def prepare(self, email_message: EmailMessage, bodies: Bodies | None = None) -> Mail | None:
-        """What is sent for a message, None if it has no recipients. Raises ValueError."""
-        if not any(email_message.recipients()):
+        """What is sent for a message, None for nothing: no recipients, or a receiver's wish.
+
+        Raises ValueError, and what a receiver of `pre_send` raises.
+        """
+        if not (signals.may_send(type(self), email_message) and any(email_message.recipients())):
             attach(email_message, DeliveryReport({}))
             return None
         connection = self.connection
@@ -336,7 +340,10 @@ class EmailBackend(BaseEmailBackend):
         attach(email_message, report)
         failure = report.failure(self.on_refused)
         if isinstance(failure, mailbridge.MailError):
-            self.raise_or_log(exceptions.about(failure, email_message))
+            failure = exceptions.about(failure, email_message)
+        signals.tell(type(self), email_message, report, failure)
+        if isinstance(failure, exceptions.MailError):
+            self.raise_or_log(failure)
         elif failure is not None:
             raise failure
         return bool(report.accepted)
