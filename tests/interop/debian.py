@@ -1,0 +1,98 @@
+"""Programs of Debian packages that cannot be installed side by side, unpacked into a cache.
+
+Mail servers conflict with each other as packages. As files they do not: each is fetched with
+apt-get, unpacked with dpkg, and run in a mount namespace that shows it the users it insists on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mailbridge-interop"
+NOBODY = 65534
+
+
+class ServerError(RuntimeError):
+    """A mail server did not start, or did not deliver; the message ends with its log."""
+
+
+@cache
+def unpacked(*packages: str) -> Path | str:
+    """The directory that holds these packages' files, or why there is none, for a person."""
+    if os.geteuid() != 0:
+        return f"{packages[0]} runs as root only: run the tests as root"
+    for program in ("apt-get", "dpkg", "unshare"):
+        if shutil.which(program) is None:
+            return f"{packages[0]} is unpacked from its Debian package, and {program} is missing"
+    if (
+        subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode
+        != 0
+    ):
+        return f"{packages[0]} needs a mount namespace, and `unshare --mount` is not allowed here"
+    top = CACHE / packages[0]
+    if (top / ".complete").exists():
+        return top
+    downloads = top / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    fetched = subprocess.run(
+        ["apt-get", "-q", "download", *packages],
+        check=False,
+        cwd=downloads,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if fetched.returncode != 0:
+        return f"apt-get download {' '.join(packages)} failed; run apt-get update: {fetched.stderr}"
+    for package in downloads.glob("*.deb"):
+        subprocess.run(["dpkg", "-x", package, top], check=True)
+    (top / ".complete").touch()
+    return top
+
+
+def start(
+    command: Sequence[str | Path], users: Sequence[str], top: Path, libraries: Sequence[Path]
+) -> subprocess.Popen[bytes]:
+    """Run a server in the foreground where `users` exist, and only there. Its output is a log."""
+    for name in ("passwd", "group"):
+        text = Path("/etc", name).read_text()
+        for user in users:
+            rest = f"{NOBODY}::/nonexistent:/bin/false" if name == "passwd" else ""
+            text += f"{user}:x:{NOBODY}:{rest}\n"
+        (top / name).write_text(text)
+    script = (
+        'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && exec "$@"'
+    )
+    with (top / "output").open("wb") as output:
+        return subprocess.Popen(
+            ["unshare", "--mount", "sh", "-c", script, top, *command],
+            env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def stop(server: subprocess.Popen[bytes]) -> None:
+    """End a server, and wait until it has ended."""
+    server.terminate()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait(10)
+
+
+def wait_until(condition: Callable[[], bool], log: Callable[[], str], what: str) -> None:
+    """Wait for something that another process does; raises ServerError with its log."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        if time.monotonic() > deadline:
+            raise ServerError(f"{what}\n{log()}")
+        time.sleep(0.02)
