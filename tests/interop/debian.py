@@ -6,8 +6,10 @@ apt-get, unpacked with dpkg, and run in a mount namespace that shows it the user
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -57,22 +59,33 @@ def unpacked(*packages: str) -> Path | str:
 
 
 def start(
-    command: Sequence[str | Path], users: Sequence[str], top: Path, libraries: Sequence[Path]
+    command: Sequence[str | Path],
+    users: Sequence[str],
+    top: Path,
+    *,
+    libraries: Sequence[Path] = (),
+    usr: Path | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Run a server in the foreground where `users` exist, and only there. Its output is a log."""
+    """Run a server in the foreground where `users` exist, and only there. Its output is a log.
+
+    `usr` is laid over /usr, for programs that know where their other parts are installed.
+    """
     for name in ("passwd", "group"):
         text = Path("/etc", name).read_text()
         for user in users:
             rest = f"{NOBODY}::/nonexistent:/bin/false" if name == "passwd" else ""
             text += f"{user}:x:{NOBODY}:{rest}\n"
         (top / name).write_text(text)
-    script = (
-        'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && exec "$@"'
-    )
+    script = 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && '
+    if usr is not None:
+        script += f"mount -t overlay overlay -o lowerdir={usr}:/usr /usr && "
+    script += 'exec "$@"'
     with (top / "output").open("wb") as output:
         return subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", script, top, *command],
-            env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))},
+            env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))}
+            if libraries
+            else None,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -96,3 +109,19 @@ def wait_until(condition: Callable[[], bool], log: Callable[[], str], what: str)
         if time.monotonic() > deadline:
             raise ServerError(f"{what}\n{log()}")
         time.sleep(0.02)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nothing listens on."""
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def listens(port: int) -> bool:
+    """True if somebody listens on this port."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False

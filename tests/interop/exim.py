@@ -6,11 +6,9 @@ header ``X-Refuse-Content: yes`` gets 550 after the dot. Everybody else's mail i
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,7 +154,7 @@ def start_exim(
     for source, name in ((certificate, "certificate.pem"), (key, "key.pem")):
         shutil.copy(source, top / name)
         os.chown(top / name, debian.NOBODY, debian.NOBODY)
-    port, tls_port = _free_ports(2)
+    port, tls_port = debian.free_ports(2)
     everybody = {True: "*", False: ""}
     (top / "exim.conf").write_text(
         CONFIGURATION.format(
@@ -175,26 +173,12 @@ def start_exim(
     )
     libraries = [root / "usr/lib", root / "usr/lib/x86_64-linux-gnu"]
     server = debian.start(
-        [program, "-C", top / "exim.conf", "-bdf"], ["Debian-exim"], top, libraries
+        [program, "-C", top / "exim.conf", "-bdf"], ["Debian-exim"], top, libraries=libraries
     )
     running = Exim(top, port, tls_port)
     try:
-        debian.wait_until(lambda: _listens(port), running.log, "Exim does not listen")
+        debian.wait_until(lambda: debian.listens(port), running.log, "Exim does not listen")
         yield running
     finally:
         debian.stop(server)
         shutil.rmtree(top)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _listens(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
