@@ -209,9 +209,10 @@ def test_early_refusal(way: str, early: str, then: str) -> None:
         peer.say(early)
         ends[then](peer)
 
+    patience = 2 if then == "stops reading" else 10
     with RawServer(dialogue, receive_buffer=4096) as server:
         with pytest.raises(mailbridge.MessageRefused, match=early[10:]) as caught:
-            transport(server, timeout=1).send(ENVELOPE, big * 150_000)
+            transport(server, timeout=patience).send(ENVELOPE, big * 150_000)
         done.set()
     report = caught.value.report
     assert (report.refused if early[0] == "5" else report.deferred) == (TO,)
