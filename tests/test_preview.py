@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import zipfile
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +16,7 @@ from mailbridge import DeliveryReport, Envelope, RecipientResult, State
 from mailbridge.outbox import MemoryOutbox
 from mailbridge.preview import Mailbox, Request, Response, preview, registry
 
+ROOT = Path(__file__).parent.parent
 ENVELOPE = Envelope("a@example.org", ["b@example.org"])
 EVIL = "<script>alert(1)</script>\"'&"
 
@@ -173,3 +178,12 @@ def test_a_preview_that_raises_says_so(site: Mailbox, known: dict[str, Any]) -> 
     assert response.status == 500
     assert "LookupError" in (text := body(response))
     assert "&lt;no template&gt;" in text
+
+
+def test_style_and_script_are_in_the_wheel(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=50)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert {f"mailbridge/preview/static/mailbox.{kind}" for kind in ("css", "js")} <= set(names)

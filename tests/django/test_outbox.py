@@ -11,7 +11,9 @@ from django.core.mail import EmailMessage
 from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.urls import include, path
+from django.utils.translation import get_language
 
+from mailbridge.preview import preview, registry
 from mailbridge.testing import ScriptedServer
 from mailbridge_django.backends.outbox import EmailBackend
 from mailbridge_django.preview.checks import check_mailbox
@@ -100,3 +102,19 @@ def test_the_deploy_check_warns(box: EmailBackend) -> None:
     backend = "mailbridge_django.backends.outbox.EmailBackend"
     with override_settings(EMAIL_BACKEND=backend, MAILBRIDGE_PREVIEW_ALLOWED=nobody):
         assert [each.id for each in check_mailbox(None)] == ["mailbridge.W010", "mailbridge.W011"]
+
+
+def test_a_preview_is_shown_in_a_language(
+    box: EmailBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_known", {})
+
+    @preview("In a language")
+    def in_a_language() -> EmailMessage:
+        return EmailMessage(f"lang {get_language()}", "x", "a@example.org", ["b@example.org"])
+
+    with override_settings(USE_I18N=True, LANGUAGES=[("en", "English"), ("de", "Deutsch")]):
+        url = "/mail/previews/in-a-language/"
+        assert "<h2>lang de</h2>" in Client().get(url, {"lang": "de"}).content.decode()
+        assert "<h2>lang xx</h2>" not in Client().get(url, {"lang": "xx"}).content.decode()
+    assert box.outbox.entries() == []
