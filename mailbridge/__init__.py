@@ -46,8 +46,11 @@ from .errors import (
     SomeRecipientsRefused,
     TLSError,
 )
+from .memory import forget_relays
 from .options import TLS, PoolOptions, Relay, RetryPolicy, Timeouts
+from .protocol.channel import Channel
 from .protocol.reply import EnhancedStatus, Reply
+from .protocol.sasl import Credentials, Mechanism
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
 from .secret import Secret
 from .sendmail import quoteaddr, quotedata
@@ -65,6 +68,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     # mails in, reports out
     "Transport",
     "close_pools",
+    "forget_relays",
     # values
     "Address",
     "Envelope",
@@ -74,6 +78,10 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "PoolOptions",
     "RetryPolicy",
     "Secret",
+    # SASL mechanisms of your own
+    "Mechanism",
+    "Credentials",
+    "Channel",
     # results
     "DeliveryReport",
     "RecipientResult",

@@ -46,6 +46,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -259,7 +260,12 @@ class HeloRefused(ResponseError, smtplib.SMTPHeloError):
 
 
 class AuthenticationFailed(ResponseError, smtplib.SMTPAuthenticationError):
-    """The server did not accept the credentials, or could not check them now (454)."""
+    """The server did not accept the credentials, or could not check them now (454).
+
+    `remembered_at` says when it did not, where this process did not ask again.
+    """
+
+    remembered_at: datetime | None = None
 
 
 class SenderRefused(ResponseError, smtplib.SMTPSenderRefused):

@@ -6,20 +6,23 @@ through the same checks and name the option that is wrong.
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from .convert import boolean, choice, count, path, readable, seconds, source_address, text, words
+from . import security
+from .convert import boolean, choice, count, path, seconds, source_address, text, words
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 from .secret import Secret
 from .url import options_of, unknown_option
+
+if TYPE_CHECKING:
+    from .protocol.sasl import Mechanism
 
 
 class TLS(StrEnum):
@@ -134,7 +137,12 @@ class Relay:
     tls_verify: bool = True
     server_hostname: str | None = None
     ssl_context: ssl.SSLContext | Callable[[], ssl.SSLContext] | None = field(default=None)
+    fingerprint: tuple[str, ...] | str = ()
     allow_insecure_auth: bool = False
+    auth_mechanisms: tuple[str | Mechanism, ...] | str | None = None
+    token_provider: Callable[[], Any] | str | None = None
+    # Long enough that no account is locked by us, short enough to mend a password and wait.
+    auth_pause: float = 300.0
     ignore_extensions: frozenset[str] = frozenset()
     lmtp: bool = False
     pool: PoolOptions = field(default_factory=PoolOptions)
@@ -166,7 +174,12 @@ class Relay:
         if self.local_hostname is not None:
             put("local_hostname", check_helo_name(self.local_hostname))
         put("source_address", source_address(self.source_address))
-        self._check_contradictions()
+        put("fingerprint", security.fingerprints(self.fingerprint or None))
+        put("auth_mechanisms", security.mechanisms(self.auth_mechanisms))
+        put("token_provider", security.provider(self.token_provider))
+        put("auth_pause", seconds("auth_pause", self.auth_pause))
+        security.check_login(self)
+        security.check_tls(self)
 
     def _default_port(self) -> int:
         if self.lmtp:
@@ -174,37 +187,6 @@ class Relay:
         if self.tls is TLS.IMPLICIT:
             return 465
         return 587 if self.tls is TLS.STARTTLS or self.username else 25
-
-    def _check_contradictions(self) -> None:
-        if (self.username is None) != (self.password is None):
-            given, missing = ("username", "password")
-            if self.username is None:
-                given, missing = missing, given
-            raise OptionError(f"{given} is set but {missing} is not: set both or neither")
-        # RFC 4616 section 2: a NUL would forge the fields of AUTH PLAIN.
-        if "\0" in (self.username or ""):
-            raise OptionError("username contains a NUL character")
-        if isinstance(self.password, Secret) and "\0" in self.password.reveal():
-            raise OptionError("password contains a NUL character")
-        if self.keyfile and not self.certfile:
-            raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
-        if self.username == "":
-            raise OptionError("username is empty: leave it out to send without a login")
-        if self.ssl_context is not None:
-            if not (isinstance(self.ssl_context, ssl.SSLContext) or callable(self.ssl_context)):
-                raise OptionError("ssl_context must be an ssl.SSLContext, or return one")
-            for name in ("ca_file", "ca_path", "certfile", "keyfile"):
-                if getattr(self, name):
-                    raise OptionError(f"ssl_context and {name} are both set: {name} would be lost")
-            if not self.tls_verify:
-                raise OptionError("ssl_context and tls_verify=False are both set: choose one")
-        for name in ("ca_file", "ca_path", "certfile", "keyfile", "server_hostname"):
-            if getattr(self, name) and self.tls is TLS.NONE:
-                raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
-        for name in ("ca_file", "certfile", "keyfile"):
-            readable(name, getattr(self, name))
-        if self.ca_path is not None and not os.path.isdir(self.ca_path):
-            raise OptionError(f"ca_path {self.ca_path!r} is no directory")
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any] | None = None, **kwargs: Any) -> Relay:
@@ -254,9 +236,27 @@ class Relay:
     def verifies(self) -> bool:
         """True if the server's certificate and name are checked."""
         context = self.ssl_context
+        if self.fingerprint:
+            return True
         if isinstance(context, ssl.SSLContext):
             return context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
         return self.tls_verify
+
+    @property
+    def pinned_only(self) -> bool:
+        """True if the fingerprint takes the place of a CA, rather than being asked beside one."""
+        return bool(self.fingerprint) and not (self.ca_file or self.ca_path or self.ssl_context)
+
+    @property
+    def mechanisms(self) -> tuple[str | Mechanism, ...] | None:
+        """`auth_mechanisms`, checked."""
+        chosen = self.auth_mechanisms
+        return (chosen,) if isinstance(chosen, str) else chosen
+
+    @property
+    def logs_in(self) -> bool:
+        """True if there is somebody to log in as."""
+        return self.username is not None or "EXTERNAL" in (self.auth_mechanisms or ())
 
     @property
     def is_loopback(self) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from . import logins
 from .envelope import Envelope
 from .errors import ConnectError, HostNotFound, InvalidInput, MailError, NotSupported
 from .findings import Findings, Outcome, Step
@@ -25,11 +26,9 @@ from .options import TLS, Relay
 from .protocol import dialogue, sasl
 from .protocol.command import Mail, Rcpt
 from .protocol.reply import Reply
-from .protocol.session import Session
 from .secret import Secret
 from .sync import opening
-from .sync.connect import context_for, literal_of, open_socket
-from .sync.driver import Connection
+from .sync.connect import literal_of, open_socket
 
 # A name with more addresses than this is not tried through to the end.
 MAX_ADDRESSES = 16
@@ -59,14 +58,8 @@ class _Run:
     def __init__(self, relay: Relay, envelope: Envelope | None) -> None:
         self._relay = relay
         self._envelope = envelope
-        self._session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
-        self._connection = Connection(
-            self._session,
-            relay.timeouts,
-            relay.address,
-            server_hostname=relay.server_hostname or relay.host,
-            context=context_for(relay),
-        )
+        self._connection = opening.new_connection(relay)
+        self._session = self._connection.session
         self._hello_name = ""
         self._step = ""
         self._started = 0.0
@@ -183,7 +176,7 @@ class _Run:
         ):
             yield self._no_tls()
             return
-        opening.start_tls(self._connection, self._relay.tls, self._hello_name)
+        opening.start_tls(self._connection, self._relay, self._hello_name)
         yield self._certificate()
         self._begin("ehlo in tls")
         step = self._keywords()
@@ -205,9 +198,9 @@ class _Run:
         sock = self._connection.sock
         if not isinstance(sock, ssl.SSLSocket):
             raise MailError("there is no TLS on this connection")
-        cipher = sock.cipher()
+        cipher, verified = sock.cipher(), self._session.channel.verified
         how = f"{sock.version()}, {cipher[0] if cipher else 'no cipher'}"
-        data: dict[str, Any] = {"version": sock.version(), "verified": self._relay.verifies}
+        data: dict[str, Any] = {"version": sock.version(), "verified": verified}
         certificate = sock.getpeercert() or {}
         if not certificate:
             advice = "Anybody in between could read the mail and the password: verify certificates"
@@ -231,11 +224,13 @@ class _Run:
         self._begin("auth")
         extensions = self._session.extensions
         offered = extensions.mechanisms
-        if self._relay.username is None or self._relay.password is None:
+        if not self._relay.logs_in:
             yield self._no_auth(offered)
             return
         before = len(self._session.transcript.lines())
-        opening.log_in(self._connection, self._relay)
+        # Who asks for a probe wants to know now, whatever was refused before.
+        logins.forget_logins(self._relay)
+        self._connection.run(logins.log_in(self._session, self._relay))
         lines = self._session.transcript.lines()[before:]
         tried = [name for name in map(_mechanism, lines) if name]
         used = tried[-1] if tried else "?"
@@ -246,7 +241,7 @@ class _Run:
         """Without a user: the mechanism that a password would go by."""
         if not offered:
             return self._done("not offered, and no user given", Outcome.SKIPPED, timed=False)
-        confidential = self._relay.is_loopback or (self._session.tls and self._relay.verifies)
+        confidential = self._relay.is_loopback or (self._session.channel.verified)
         anybody = sasl.Credentials("user", Secret("password"))
         ranked = sasl.ranked(offered, anybody, self._session.channel, confidential=confidential)
         if not (confidential or self._relay.allow_insecure_auth):
@@ -263,7 +258,7 @@ class _Run:
         known = sasl.MECHANISMS.get(used)
         if known is None or not known.reveals_secret:
             return "which keeps the secret off the wire"
-        if self._session.tls and self._relay.verifies:
+        if self._session.channel.verified:
             return "inside verified TLS"
         return "on this machine" if self._relay.is_loopback else "WITHOUT verified TLS"
 

@@ -46,6 +46,8 @@ def plan(
         # Leaving these out would send what must not be sent without them.
         if not extensions.offers(name):
             raise NotSupported(f"{name} not supported by server")
+    if "REQUIRETLS" in names and not session.channel.verified:
+        raise _needs_verified_tls()
     parameters = [option for option in options if extensions.allows(option)]
     if extensions.offers("SIZE") and "SIZE" not in names:
         parameters.insert(0, f"SIZE={content.size}")
@@ -63,6 +65,13 @@ def plan(
         )
         mail.refuse_locally(552, text)
     return mail
+
+
+def _needs_verified_tls() -> NotSupported:
+    # RFC 8689 section 4.2.1: only over TLS with a certificate that was verified.
+    error = NotSupported("REQUIRETLS needs TLS with a verified certificate on this connection")
+    error.advice = "Set tls='starttls' or tls='implicit', and verify: ca_file or fingerprint"
+    return error
 
 
 def _name(option: str) -> str:

@@ -50,6 +50,8 @@ def options_of(url: object, known: Collection[str]) -> dict[str, Any]:
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in known or name == "url":
             raise OptionError(f"url: {unknown_option(name, known)}")
+        if name == "token_provider":
+            raise OptionError("url: token_provider is no part of a URL; give it beside the url")
         if name in options:
             raise OptionError(f"url: {name} is given twice")
         options[name] = value

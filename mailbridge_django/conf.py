@@ -23,7 +23,7 @@ from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret, 
 from mailbridge.convert import boolean, words
 from mailbridge.host import check_helo_name
 from mailbridge.options import OPTION_NAMES
-from mailbridge.sync.connect import tls_context
+from mailbridge.tls import tls_context
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -188,7 +188,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
     transport = {name: own.pop(name) for name in _OF_TRANSPORT & own.keys()}
     files = {name: own.pop(name) for name in _FILES if name in own}
     options = own | {n: given[n] for n in ("host", "port", "timeout") if n in given}
-    options |= credentials(given.get("username"), given.get("password"))
+    options |= credentials(given.get("username"), given.get("password"), own)
     tls = _tls(given) or own.get("tls")
     if tls is None and "url" not in own:
         tls = TLS.NONE
@@ -257,7 +257,7 @@ def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Re
     options |= {"host": backend.host, "port": backend.port, "tls": tls}
     if "timeouts" not in options:
         options["timeout"] = backend.timeout
-    options |= credentials(backend.username, backend.password)
+    options |= credentials(backend.username, backend.password, options)
     options["local_hostname"] = options.get("local_hostname") or helo_name()
     if context is not None:
         options = {n: v for n, v in options.items() if n not in _CERTIFICATES}
@@ -313,8 +313,15 @@ def _tls(given: Mapping[str, Any]) -> TLS | None:
     return TLS.STARTTLS if given.get("use_tls") else None
 
 
-def credentials(username: str | None, password: str | None) -> dict[str, str]:
-    """User name and password as options. Django logs in only if it has both."""
+def credentials(
+    username: str | None, password: str | None, own: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """User name and password as options. Django logs in only if it has both.
+
+    With a token provider, or by a certificate, `own` says that the name alone is enough.
+    """
+    if username and not password and own and {"token_provider", "auth_mechanisms"} & own.keys():
+        return {"username": username}
     return {"username": username, "password": password} if username and password else {}
 
 

@@ -18,3 +18,4 @@ def _empty_pools() -> Iterator[None]:
     """No test finds, or leaves, a connection of another's in a pool."""
     yield
     mailbridge.close_pools()
+    mailbridge.forget_relays()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import ssl
 from dataclasses import FrozenInstanceError, replace
@@ -13,6 +14,8 @@ import pytest
 
 from mailbridge import TLS, InvalidInput, OptionError, PortError, Relay, Secret, Timeouts
 from mailbridge.options import OPTION_NAMES
+from mailbridge.protocol.sasl import MECHANISMS
+from mailbridge.security import MECHANISM_NAMES
 
 PASSWORD = "s3cret"
 
@@ -145,6 +148,23 @@ BAD = [
     ({"tls_verify": ""}, "tls_verify"),
     ({"allow_insecure_auth": 2}, "allow_insecure_auth"),
     ({"lmtp": "x"}, "lmtp"),
+    ({"fingerprint": "AB:CD"}, "fingerprint"),
+    ({"fingerprint": "a" * 40}, "SHA-256"),
+    ({"fingerprint": "g" * 64}, "fingerprint"),
+    ({"fingerprint": " "}, "fingerprint is empty"),
+    ({"fingerprint": 5}, "fingerprint"),
+    ({"fingerprint": "a" * 64, "tls": "none"}, "fingerprint"),
+    ({"fingerprint": "a" * 64, "tls_verify": False}, "tls_verify"),
+    ({"auth_mechanisms": "PLIAN"}, "'PLIAN' is not one of"),
+    ({"auth_mechanisms": []}, "auth_mechanisms"),
+    ({"auth_mechanisms": 5}, "auth_mechanisms"),
+    ({"auth_mechanisms": "EXTERNAL"}, "certfile"),
+    ({"auth_pause": 0}, "auth_pause"),
+    ({"token_provider": 5, "username": "u"}, "token_provider"),
+    ({"token_provider": "no.such.module:f", "username": "u"}, "token_provider"),
+    ({"token_provider": str}, "username"),
+    ({"token_provider": str, "username": "u", "password": PASSWORD}, "token_provider"),
+    ({"url": "smtp://u@h?token_provider=os.getcwd"}, "token_provider is no part of a URL"),
     ({"hots": "h"}, "did you mean 'host'"),
     ({"quite_unknown": "h"}, "known: "),
     ({"url": 5}, "url"),
@@ -262,3 +282,27 @@ def test_timeouts() -> None:
 
 def test_the_names_of_options_are_those_of_the_fields() -> None:
     assert {"host", "url", "timeout", "connect_timeout", "tls"} <= OPTION_NAMES
+
+
+@pytest.mark.parametrize("given", ["AB" * 32, ["ab" * 32], "SHA256:" + ":".join(["Ab"] * 32)])
+def test_a_fingerprint_has_one_form(given: Any) -> None:
+    assert Relay(host="h", fingerprint=given).fingerprint == ("ab" * 32,)
+    assert Relay(host="h", fingerprint=given).verifies
+
+
+def test_several_fingerprints_for_the_days_of_a_rollover() -> None:
+    relay = Relay.from_url(f"smtp://h?fingerprint={'a' * 64},{'B' * 64}")
+    assert relay.fingerprint == ("a" * 64, "b" * 64)
+
+
+def test_a_token_provider_may_be_a_dotted_path() -> None:
+    relay = Relay.from_options(host="h", username="u", token_provider="os:getcwd")
+    assert relay.token_provider is os.getcwd
+    assert relay == relay.using()
+    assert hash(relay)
+
+
+def test_the_names_of_mechanisms_are_those_that_there_are() -> None:
+    assert tuple(MECHANISMS) == MECHANISM_NAMES
+    relay = Relay(host="h", auth_mechanisms="plain LOGIN")
+    assert relay.auth_mechanisms == ("PLAIN", "LOGIN")

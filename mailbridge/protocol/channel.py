@@ -9,12 +9,13 @@ from dataclasses import dataclass
 class Channel:
     """The TLS of a connection, as the handshake left it; without TLS, nothing.
 
-    `verified` is true if the server is the one that was asked for: its certificate and name were
-    checked, or it is one that is pinned. `certificate` is the server's, in DER; `tls_unique` the
-    binding of that name, None from TLS 1.3 on. `plus_offered` says whether the server offers a
-    SCRAM mechanism with channel binding.
+    `tls` is true after the handshake. `verified` is true if the server is the one that was asked
+    for: its certificate and name were checked, or it is one that is pinned. `certificate` is the
+    server's, in DER; `tls_unique` the binding of that name, None from TLS 1.3 on. `plus_offered`
+    says whether the server offers a SCRAM mechanism with channel binding.
     """
 
+    tls: bool = False
     verified: bool = False
     certificate: bytes | None = None
     tls_unique: bytes | None = None

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
@@ -36,6 +36,21 @@ class Need(Enum):
     FINAL_REPLY = auto()
     GOODBYE = auto()
     TLS = auto()
+
+
+class Errand(Protocol):
+    """What else a dialogue may wait for: something that is not the server's to give.
+
+    A driver runs it, blocking or not, and goes on with the dialogue.
+    """
+
+    def run(self) -> None:
+        """Wait for it here."""
+        ...
+
+    async def arun(self) -> None:
+        """Wait for it in an event loop."""
+        ...
 
 
 def command_line(*words: str | bytes) -> bytes:

@@ -22,6 +22,7 @@ from .command import (
     Command,
     Content,
     Ehlo,
+    Errand,
     Greeting,
     Mail,
     Need,
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 #: A conversation: yields what it waits for, returns its result. Loss of the connection and
 #: time-outs are thrown into it.
-Dialogue: TypeAlias = Generator[Need, None, T]
+Dialogue: TypeAlias = Generator[Need | Errand, None, T]
 
 
 class Session:

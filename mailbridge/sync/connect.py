@@ -1,18 +1,14 @@
-"""From a host name to a connected socket, and the TLS contexts for it."""
+"""From a host name to a connected socket."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
 import socket
-import ssl
 import time
 from collections.abc import Callable
 
-from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound, OptionError
+from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound
 from ..host import host_and_port
-from ..options import TLS, Relay
 
 
 def open_socket(
@@ -100,79 +96,6 @@ def _connect_error(exc: OSError, where: str) -> ConnectError:
     error.errno = exc.errno
     error.located(host=where, phase="connect")
     return error
-
-
-def context_for(relay: Relay) -> ssl.SSLContext | None:
-    """The TLS context that a relay asks for, None if it wants no TLS."""
-    if relay.tls is TLS.NONE:
-        return None
-    if relay.ssl_context is not None:
-        context = relay.ssl_context
-        return context if isinstance(context, ssl.SSLContext) else context()
-    return tls_context(
-        ca_file=relay.ca_file,
-        ca_path=relay.ca_path,
-        certfile=relay.certfile,
-        keyfile=relay.keyfile,
-        verify=relay.tls_verify,
-    )
-
-
-def tls_context(
-    *,
-    ca_file: str | None = None,
-    ca_path: str | None = None,
-    certfile: str | None = None,
-    keyfile: str | None = None,
-    verify: bool = True,
-    shared: bool = True,
-) -> ssl.SSLContext:
-    """A context that verifies certificate and host name, TLS 1.2 or later.
-
-    The same context for the same arguments, since loading the CA bundle takes 20 ms; one of the
-    caller's own, to be changed, unless `shared`.
-    Raises OptionError that names the option whose file cannot be used.
-    """
-    if keyfile and not certfile:
-        raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
-    # OpenSSL looks at these when it loads the bundle, so they are part of what it loads.
-    trust = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-    make = _tls_context if shared else _tls_context.__wrapped__
-    return make(ca_file, ca_path, certfile, keyfile, verify, trust)
-
-
-@functools.lru_cache(maxsize=64)
-def _tls_context(
-    ca_file: str | None,
-    ca_path: str | None,
-    certfile: str | None,
-    keyfile: str | None,
-    verify: bool,
-    _trust: tuple[str | None, str | None],
-) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=ca_file, capath=ca_path)
-    except (OSError, ssl.SSLError) as exc:
-        name, path = ("ca_file", ca_file) if ca_file else ("ca_path", ca_path)
-        raise OptionError(f"{name} {path!r} holds no usable certificates: {exc}") from exc
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certfile:
-        # An encrypted key would make OpenSSL prompt on the terminal, in a web worker for ever.
-        try:
-            context.load_cert_chain(certfile, keyfile, password=_no_prompt)
-        except (OSError, ssl.SSLError, ValueError) as exc:
-            named = f"certfile {certfile!r}" + (f" with keyfile {keyfile!r}" if keyfile else "")
-            raise OptionError(
-                f"{named} cannot be used: {exc}. It must hold a PEM certificate and its key"
-            ) from exc
-    return context
-
-
-def _no_prompt() -> str:
-    raise ValueError("the key is encrypted; give an ssl_context that has loaded it")
 
 
 def literal_of(sock: socket.socket) -> str:

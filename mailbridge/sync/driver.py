@@ -15,8 +15,9 @@ from typing import TypeVar, cast
 
 from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
 from ..options import Timeouts
-from ..protocol.command import Need
+from ..protocol.command import Errand, Need
 from ..protocol.session import Dialogue, Session
+from ..tls import inspect, keep_session, session_for
 from .connect import open_socket
 
 T = TypeVar("T")
@@ -41,6 +42,8 @@ class Connection:
         *,
         server_hostname: str | None = None,
         context: ssl.SSLContext | None = None,
+        pins: tuple[str, ...] = (),
+        resumes: bool = False,
     ) -> None:
         self.sock: socket.socket | None = None
         self.session = session
@@ -48,6 +51,8 @@ class Connection:
         self.host = host
         self.server_hostname = server_hostname
         self.context = context
+        self.pins = pins
+        self._resumes = resumes
         self._deadline: float | None = None
         self._waiting_for: tuple[int, Need] | None = None
 
@@ -98,6 +103,8 @@ class Connection:
                 self.close()
             raise
         except BaseException:
+            # What it holds for others (a login under way) is let go of now.
+            dialogue.close()
             # Interrupted anywhere in a transaction, the next mail must not continue it.
             if self.session.in_transaction or not self.session.usable:
                 self.close()
@@ -135,7 +142,10 @@ class Connection:
             with contextlib.suppress(OSError):
                 sock.close()
 
-    def _satisfy(self, need: Need) -> None:
+    def _satisfy(self, need: Need | Errand) -> None:
+        if not isinstance(need, Need):
+            need.run()
+            return
         if need is Need.TLS:
             self.handshake()
             return
@@ -256,10 +266,12 @@ class Connection:
                 self._connected(),
                 do_handshake_on_connect=False,
                 server_hostname=self.server_hostname,
+                session=session_for(self.context, self._key) if self._resumes else None,
             )
             while True:
                 try:
                     sock.do_handshake()
+                    self.session.channel = inspect(sock, self.host, self.pins)
                     return
                 except ssl.SSLWantReadError:
                     event = READ
@@ -277,6 +289,15 @@ class Connection:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def _key(self) -> tuple[str, str | None, tuple[str, ...]]:
+        return self.host, self.server_hostname, self.pins
+
+    def keep_session(self) -> None:
+        """Let the next connection resume this one's TLS. To be called when something was read."""
+        if self._resumes and self.context is not None and isinstance(self.sock, ssl.SSLSocket):
+            keep_session(self.context, self._key, self.sock.session)
 
     def _tls_error(self, exc: OSError | ValueError) -> MailError:
         if isinstance(exc, ssl.SSLCertVerificationError):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from .. import logins, memory
 from ..errors import ResponseError, TLSError
 from ..options import TLS, Relay
-from ..protocol import auth, dialogue
-from ..protocol.sasl import Credentials
+from ..protocol import dialogue
 from ..protocol.session import Session
 from ..protocol.transcript import Listener
-from ..secret import Secret
-from .connect import context_for, literal_of
+from ..tls import context_for
+from .connect import literal_of
 from .driver import Connection
 
 
@@ -19,32 +19,43 @@ def open_connection(relay: Relay, listener: Listener | None = None) -> Connectio
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
     """
-    context = context_for(relay)
-    session = Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions)
+    logins.check(relay)
+    connection = new_connection(relay)
+    session = connection.session
     session.transcript.listener = listener
-    connection = Connection(
-        session,
-        relay.timeouts,
-        relay.address,
-        server_hostname=relay.server_hostname or relay.host,
-        context=context,
-    )
     try:
         sock = connection.connect(relay.host, relay.port, relay.source_address)
         name = relay.local_hostname or literal_of(sock)
         connection.run(dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT))
         connection.run(dialogue.hello(session, name))
-        start_tls(connection, relay.tls, name)
-        log_in(connection, relay)
+        start_tls(connection, relay, name)
+        # The answer to EHLO was read, and with it the tickets of TLS 1.3.
+        connection.keep_session()
+        connection.run(logins.log_in(session, relay))
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def start_tls(connection: Connection, mode: TLS, name: str) -> None:
-    """STARTTLS and EHLO again, as `mode` asks for it. Raises TLSError."""
-    session = connection.session
+def new_connection(relay: Relay) -> Connection:
+    """A connection to `relay` that is not connected yet. Raises OptionError for a bad file."""
+    if relay.tls is not TLS.NONE:
+        memory.warn_of_unverified(relay)
+    return Connection(
+        Session(lmtp=relay.lmtp, ignore_extensions=relay.ignore_extensions),
+        relay.timeouts,
+        relay.address,
+        server_hostname=relay.server_hostname or relay.host,
+        context=context_for(relay),
+        pins=tuple(relay.fingerprint),
+        resumes=True,
+    )
+
+
+def start_tls(connection: Connection, relay: Relay, name: str) -> None:
+    """STARTTLS and EHLO again, as the relay's `tls` asks for it. Raises TLSError."""
+    session, mode = connection.session, relay.tls
     offered = session.extensions.offers("STARTTLS")
     if mode is TLS.STARTTLS and not offered:
         error = TLSError("STARTTLS extension not supported by server.")
@@ -53,6 +64,13 @@ def start_tls(connection: Connection, mode: TLS, name: str) -> None:
         )
         error.located(host=connection.host, phase="starttls", transcript=session.transcript.lines())
         raise error
+    if mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
+        try:
+            memory.note_starttls(relay, offered=offered)
+        except TLSError as stripped:
+            lines = session.transcript.lines()
+            stripped.located(host=connection.host, phase="starttls", transcript=lines)
+            raise
     if offered and mode in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
         try:
             connection.run(dialogue.starttls(session))
@@ -63,18 +81,3 @@ def start_tls(connection: Connection, mode: TLS, name: str) -> None:
             error.located(host=connection.host, phase="starttls", transcript=refused.transcript)
             raise error from refused
         connection.run(dialogue.hello(session, name))
-
-
-def log_in(connection: Connection, relay: Relay) -> None:
-    """AUTH, if the relay has credentials. Raises AuthenticationFailed, NotSupported."""
-    if relay.username is None or relay.password is None:
-        return
-    verified = connection.session.tls and relay.verifies
-    connection.run(
-        auth.login(
-            connection.session,
-            Credentials(relay.username, Secret(relay.password)),
-            confidential=verified or relay.is_loopback,
-            allow_insecure=relay.allow_insecure_auth,
-        )
-    )

@@ -18,8 +18,8 @@ from ..protocol.content import Buffer, canonical
 from ..protocol.sasl import Credentials, cram_md5_response
 from ..secret import Secret
 from ..sendmail import Submission
+from ..tls import tls_context
 from .client import DEFAULT, Answer, Client, Timeout, answer
-from .connect import tls_context
 
 
 class SMTP(Client):

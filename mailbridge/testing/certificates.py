@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import os
 import shutil
 import ssl
@@ -86,15 +85,10 @@ def certificate_of(context: ssl.SSLContext) -> bytes | None:
     there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = theirs.wrap_bio(back, there)
     server = context.wrap_bio(there, back, server_side=True)
-    for end in (client, server, client):
+    for end in (client, server, client, server, client):
         with contextlib.suppress(ssl.SSLWantReadError):
             end.do_handshake()
     return client.getpeercert(binary_form=True)
-
-
-def fingerprint_of(context: ssl.SSLContext) -> str:
-    """The SHA-256 fingerprint of a server context's certificate, as `fingerprint` takes it."""
-    return hashlib.sha256(certificate_of(context) or b"").hexdigest()
 
 
 def _server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeVar, get_args
 
 from ..errors import Disconnected, MailError, ReplyTimeout
-from ..protocol.command import Need
+from ..protocol.command import Errand, Need
 from ..protocol.session import Dialogue, Session
 
 T = TypeVar("T")
@@ -137,7 +137,10 @@ class ScriptedPeer:
             result: T = done.value
             return result
 
-    def _satisfy(self, session: Session, need: Need) -> None:
+    def _satisfy(self, session: Session, need: Need | Errand) -> None:
+        if not isinstance(need, Need):
+            need.run()
+            return
         if need is Need.TLS:
             if self._kind != "tls":
                 raise self._failed("the client begins the TLS handshake")

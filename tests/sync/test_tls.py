@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ssl
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL
 from mailbridge.testing import ScriptedServer, TestCA
-from tests.sync.servers import Peer, RawServer
+from mailbridge.testing.certificates import certificate_of
+from tests.sync.servers import LOCK_STEP, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
 
 ME = "127.0.0.1"
@@ -269,3 +271,155 @@ def test_handshake_breaks(ca: TestCA, answer: bytes) -> None:
         with pytest.raises(ssl.SSLError):
             smtp.starttls(context=ca.client_context())
         assert smtp.sock is None
+
+
+# -- pins
+
+
+def _pin(context: ssl.SSLContext) -> str:
+    return hashlib.sha256(certificate_of(context) or b"").hexdigest()
+
+
+def _with_colons(pin: str) -> str:
+    return ":".join(pin[i : i + 2] for i in range(0, 64, 2)).upper()
+
+
+@pytest.mark.parametrize("mode", ["opportunistic", "starttls", "implicit"])
+@pytest.mark.parametrize("kind", ["other name", "expired", "unknown CA"])
+def test_a_pin_accepts_its_certificate_whoever_issued_it(ca: TestCA, kind: str, mode: str) -> None:
+    """And with it a password may go: the server is the one that was meant."""
+    context = _bad_context(kind, ca)
+    options = {"username": "user", "password": USERS["user"], "auth_mechanisms": "PLAIN"}
+    with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit", users=USERS) as smtpd:
+        pinned = transport(smtpd, tls=mode, fingerprint=_with_colons(_pin(context)), **options)
+        assert pinned.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_another_certificate_than_the_pinned_is_refused_before_anything_is_said(
+    ca: TestCA, mode: str
+) -> None:
+    """Even one of a trusted CA's, and for the right name."""
+    pin = _pin(ca.server_context("other.example"))
+    context = ca.server_context(ME)
+    with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit") as smtpd:
+        for options in ({"fingerprint": pin}, {"fingerprint": pin, "ca_file": ca.ca_file}):
+            with pytest.raises(mailbridge.CertificateError, match=_pin(context)) as caught:
+                transport(smtpd, tls=mode, **options).send(ENVELOPE, CONTENT)
+            assert caught.value.report.not_attempted == (TO,)
+            assert not caught.value.retryable
+        assert verbs(smtpd) == (["EHLO", "STARTTLS"] * 2 if mode == "starttls" else [])
+        both = transport(smtpd, tls=mode, fingerprint=[pin, _pin(context)])
+        assert both.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+def test_a_pin_beside_a_ca_asks_for_both(ca: TestCA) -> None:
+    context = ca.server_context("other.example")
+    with ScriptedServer(tls_context=context) as smtpd:
+        options = {"tls": "starttls", "fingerprint": _pin(context), "ca_file": ca.ca_file}
+        with pytest.raises(mailbridge.CertificateError, match="ca_file"):
+            transport(smtpd, **options).send(ENVELOPE, CONTENT)
+
+
+# -- sessions, and what is remembered
+
+
+def _resumed(server: ScriptedServer, **options: Any) -> bool:
+    """Whether the connection of one mail resumes a TLS session; it is closed then."""
+    with transport(server, **options) as sender:
+        sender.send(ENVELOPE, CONTENT)
+        assert sender.connection is not None
+        assert isinstance(sender.connection.sock, ssl.SSLSocket)
+        resumed = bool(sender.connection.sock.session_reused)
+    mailbridge.close_pools()
+    return resumed
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_the_next_connection_resumes_the_tls_session(ca: TestCA, mode: str, version: str) -> None:
+    context = ca.server_context(ME)
+    context.maximum_version = ssl.TLSVersion[version]
+    with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit") as smtpd:
+        options = {"tls": mode, "ca_file": ca.ca_file}
+        assert [_resumed(smtpd, **options) for _ in range(3)] == [False, True, True]
+
+
+def test_no_session_is_resumed_under_other_terms(ca: TestCA) -> None:
+    """Not that of an unverified connection by one that verifies, nor under another name or pin."""
+    context = ca.server_context(ME, "mx.example")
+    with ScriptedServer(tls_context=context) as smtpd:
+        others: list[dict[str, Any]] = [
+            {"tls_verify": False},
+            {"ca_file": ca.ca_file},
+            {"ca_file": ca.ca_file, "server_hostname": "mx.example"},
+            {"ca_file": ca.ca_file, "fingerprint": _pin(context)},
+            {"fingerprint": _pin(context)},
+            {"ca_file": ca.ca_file, "certfile": ca.certificate_file("client.example")},
+        ]
+        assert [_resumed(smtpd, tls="starttls", **other) for other in others] == [False] * 6
+        assert [_resumed(smtpd, tls="starttls", **other) for other in others] == [True] * 6
+
+
+def test_stripped_starttls_is_noticed_in_opportunistic_mode(
+    starttls_server: ScriptedServer, ca: TestCA
+) -> None:
+    """A relay that has once offered STARTTLS to this process is not accepted without it."""
+    sender = transport(starttls_server, tls="opportunistic", ca_file=ca.ca_file)
+    assert sender.send(ENVELOPE, CONTENT).accepted
+    mailbridge.close_pools()
+    starttls_server.without("STARTTLS")
+    with pytest.raises(mailbridge.TLSError, match="offered STARTTLS before") as caught:
+        sender.send(ENVELOPE, CONTENT)
+    assert caught.value.report.not_attempted == (TO,)
+    assert len(starttls_server.messages) == 1
+    mailbridge.forget_relays()
+    assert sender.send(ENVELOPE, CONTENT).accepted
+
+
+def test_unverified_tls_is_loud_once_for_each_relay(
+    starttls_server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        transport(starttls_server, tls="starttls", tls_verify=False).send(ENVELOPE, CONTENT)
+        mailbridge.close_pools()
+    warnings = [r.getMessage() for r in caplog.records if "not verified" in r.getMessage()]
+    assert len(warnings) == 1
+    assert f":{starttls_server.port}: " in warnings[0]
+
+
+def test_a_function_for_a_context_is_asked_once(
+    starttls_server: ScriptedServer, ca: TestCA
+) -> None:
+    made = []
+
+    def make() -> ssl.SSLContext:
+        made.append(ca.client_context())
+        return made[-1]
+
+    for _ in range(3):
+        transport(starttls_server, tls="starttls", ssl_context=make).send(ENVELOPE, CONTENT)
+        mailbridge.close_pools()
+    assert len(made) == 1
+
+
+# -- REQUIRETLS
+
+
+def test_requiretls_only_over_verified_tls_and_only_if_offered_there(ca: TestCA) -> None:
+    """RFC 8689 section 4.2.1: otherwise nothing is sent."""
+    extensions = (*LOCK_STEP, "REQUIRETLS")
+    with ScriptedServer(tls_context=ca.server_context(ME), extensions=extensions) as smtpd:
+        wanted = {"mail_options": ["REQUIRETLS"]}
+        for options in ({"tls": "none"}, {"tls": "starttls", "tls_verify": False}):
+            with pytest.raises(mailbridge.NotSupported, match="verified") as caught:
+                transport(smtpd, **options).send(ENVELOPE, CONTENT, **wanted)
+            assert caught.value.report.not_attempted == (TO,)
+        verified = transport(smtpd, tls="starttls", ca_file=ca.ca_file)
+        assert verified.send(ENVELOPE, CONTENT, **wanted).accepted == (TO,)
+        assert "REQUIRETLS" in smtpd.messages[0].mail_parameters
+        mailbridge.close_pools()
+        smtpd.without("REQUIRETLS")
+        with pytest.raises(mailbridge.NotSupported, match="REQUIRETLS"):
+            verified.send(ENVELOPE, CONTENT, **wanted)
+        assert len(smtpd.messages) == 1

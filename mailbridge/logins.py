@@ -1,0 +1,199 @@
+"""Logins of the whole process: one at a time until one was accepted, and none after a 535.
+
+A wrong password in a thousand threads is one failed login, not a thousand, nor a locked account.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from .errors import AuthenticationFailed
+from .options import Relay
+from .protocol import auth
+from .protocol.sasl import Credentials
+from .protocol.session import Dialogue, Session
+from .secret import Secret
+from .tokens import Wait, token
+
+# Far more than an application has; the oldest is forgotten first.
+MAX_DOORS = 1024
+# These speak of the command, the mechanism or the connection, not of the credentials.
+_NOT_OF_CREDENTIALS = {*range(500, 505), 530, 534, 538}
+
+
+class Door:
+    """The logins with one credential at one relay."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._accepted = False
+        self._under_way: Future[None] | None = None
+        self._refused: AuthenticationFailed | None = None
+        self._refused_at = 0.0
+        self._refused_on = datetime.min.replace(tzinfo=UTC)
+
+    def check(self, pause: float, host: str) -> None:
+        """Raise AuthenticationFailed if a refusal of less than `pause` seconds ago is known."""
+        refused = self._refused
+        if refused is None or monotonic() >= self._refused_at + pause:
+            return
+        error = AuthenticationFailed(refused.smtp_code, refused.smtp_error, reply=refused.reply)
+        error.remembered_at = self._refused_on
+        until = self._refused_on + timedelta(seconds=pause)
+        error.advice = (
+            f"The server was not asked: it refused this login at {self._refused_on:%H:%M:%S} UTC,"
+            f" and is not asked again before {until:%H:%M:%S}, so that no account is locked."
+            " Change the credentials, or call mailbridge.forget_relays(), to try at once"
+        )
+        error.located(host=host, phase="auth")
+        raise error
+
+    def enter(self, pause: float, host: str) -> tuple[Future[None] | None, Future[None] | None]:
+        """(wait for this and ask again, None), or (None, what to hand to `leave`).
+
+        Raises AuthenticationFailed for a refusal that is known.
+        """
+        with self.lock:
+            self.check(pause, host)
+            if self._accepted:
+                return None, None
+            if self._under_way is not None:
+                return self._under_way, None
+            self._under_way = Future()
+            self._under_way.set_running_or_notify_cancel()
+            return None, self._under_way
+
+    def leave(self, turn: Future[None] | None) -> None:
+        """Let others in. `turn` is what `enter` gave."""
+        if turn is not None:
+            with self.lock:
+                self._under_way = None
+            turn.set_result(None)
+
+    def accept(self) -> None:
+        """The server took the credentials: from now on logins need not wait for each other."""
+        with self.lock:
+            self._accepted, self._refused = True, None
+
+    def refuse(self, error: AuthenticationFailed) -> None:
+        """Remember a refusal of the credentials."""
+        with self.lock:
+            self._accepted, self._refused = False, error.with_traceback(None)
+            self._refused_at, self._refused_on = monotonic(), datetime.now(UTC)
+
+    def after_fork(self) -> None:
+        """In a forked child: nobody is at the door. What is known stays."""
+        self.lock = threading.Lock()
+        self._under_way = None
+
+
+def log_in(session: Session, relay: Relay) -> Dialogue[None]:
+    """AUTH as the relay says, if it has somebody to log in as; a refusal is remembered.
+
+    Raises NotSupported, AuthenticationFailed, or MailError if no mechanism is common.
+    """
+    if not relay.logs_in:
+        return
+    door = door_of(relay)
+    while True:
+        wait, turn = door.enter(relay.auth_pause, relay.address)
+        if wait is None:
+            break
+        yield Wait(wait)
+    try:
+        yield from _log_in(session, relay)
+    except AuthenticationFailed as error:
+        if _is_final(error):
+            refused = AuthenticationFailed(error.smtp_code, error.smtp_error, reply=error.reply)
+            door.refuse(refused)
+        raise
+    else:
+        door.accept()
+    finally:
+        door.leave(turn)
+
+
+def _log_in(session: Session, relay: Relay) -> Dialogue[None]:
+    if relay.token_provider is None:
+        password = None if relay.password is None else Secret(relay.password)
+        yield from _once(session, relay, Credentials(relay.username or "", password))
+        return
+    if not callable(relay.token_provider):
+        raise TypeError("token_provider is not resolved")
+    user = relay.username or ""
+    held = yield from token(relay.token_provider)
+    try:
+        yield from _once(session, relay, Credentials(user, token=held))
+    except AuthenticationFailed as refused:
+        if not _is_final(refused) or not session.usable:
+            raise
+        fresh = yield from token(relay.token_provider, rejected=held)
+        if fresh == held:
+            raise
+        yield from _once(session, relay, Credentials(user, token=fresh))
+
+
+def _once(session: Session, relay: Relay, credentials: Credentials) -> Dialogue[None]:
+    yield from auth.login(
+        session,
+        credentials,
+        confidential=session.channel.verified or relay.is_loopback,
+        allow_insecure=relay.allow_insecure_auth,
+        mechanisms=relay.mechanisms,
+    )
+
+
+def _is_final(error: AuthenticationFailed) -> bool:
+    return 500 <= error.smtp_code < 600 and error.smtp_code not in _NOT_OF_CREDENTIALS
+
+
+_lock = threading.Lock()
+_doors: dict[tuple[Any, ...], Door] = {}
+
+
+def _key(relay: Relay) -> tuple[Any, ...]:
+    # Whatever of it changes, the login is another one.
+    shown = (relay.certfile, relay.keyfile, relay.ssl_context, relay.auth_mechanisms)
+    return relay.address, relay.username, relay.password, relay.token_provider, *shown
+
+
+def door_of(relay: Relay) -> Door:
+    """The process's logins with this relay's credentials."""
+    key = _key(relay)
+    with _lock:
+        door = _doors.pop(key, None) or Door()
+        _doors[key] = door
+        while len(_doors) > MAX_DOORS:
+            del _doors[next(iter(_doors))]
+        return door
+
+
+def check(relay: Relay) -> None:
+    """Raise AuthenticationFailed if these credentials were refused a short while ago."""
+    if relay.logs_in:
+        door_of(relay).check(relay.auth_pause, relay.address)
+
+
+def forget_logins(relay: Relay | None = None) -> None:
+    """Forget what is known of this relay's login, or of all."""
+    with _lock:
+        if relay is None:
+            _doors.clear()
+        else:
+            _doors.pop(_key(relay), None)
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for door in _doors.values():
+        door.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

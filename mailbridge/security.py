@@ -1,0 +1,127 @@
+"""The options of TLS and login: what they may be, and what contradicts what."""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import re
+import ssl
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .convert import readable, words
+from .errors import OptionError
+from .secret import Secret
+
+if TYPE_CHECKING:
+    from .options import Relay
+
+#: The SASL mechanisms that we know, best first inside verified TLS.
+MECHANISM_NAMES = (
+    *("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1"),
+    *("OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL"),
+)
+_FILES = ("ca_file", "ca_path", "certfile", "keyfile")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def fingerprints(value: Any) -> tuple[str, ...]:
+    """SHA-256 fingerprints in lower case without colons, from a text or a list of them."""
+    if value is None:
+        return ()
+    found = []
+    for item in words("fingerprint", value):
+        pin = item.lower().removeprefix("sha256:").replace(":", "")
+        if not _SHA256.fullmatch(pin):
+            raise OptionError(
+                f"fingerprint {item!a} is no SHA-256 digest of 64 hexadecimal digits:"
+                " openssl x509 -noout -fingerprint -sha256 -in certificate.pem"
+            )
+        found.append(pin)
+    if not found:
+        raise OptionError("fingerprint is empty: leave it out to trust the CAs")
+    return tuple(dict.fromkeys(found))
+
+
+def mechanisms(value: Any) -> tuple[Any, ...] | None:
+    """Names of SASL mechanisms in upper case, and mechanisms of the caller's own."""
+    if value is None:
+        return None
+    items = words("auth_mechanisms", value) if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        items = (items,)
+    found: list[Any] = []
+    for item in items:
+        if not isinstance(item, str):
+            if not (isinstance(getattr(item, "name", None), str) and hasattr(item, "start")):
+                raise OptionError(f"auth_mechanisms: {item!r} is neither a name nor a Mechanism")
+            found.append(item)
+        elif item.upper() in MECHANISM_NAMES:
+            found.append(item.upper())
+        else:
+            known = ", ".join(MECHANISM_NAMES)
+            raise OptionError(f"auth_mechanisms: {item!a} is not one of {known}")
+    if not found:
+        raise OptionError("auth_mechanisms is empty: leave it out for all that are known")
+    return tuple(found)
+
+
+def provider(value: Any) -> Callable[[], Any] | None:
+    """A callable, also from its dotted path."""
+    if isinstance(value, str):
+        try:
+            value = pkgutil.resolve_name(value)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise OptionError(f"token_provider {value!r} cannot be imported: {exc}") from exc
+    if value is not None and not callable(value):
+        raise OptionError("token_provider must be a callable that returns a token, or its path")
+    return value  # type: ignore[no-any-return]
+
+
+def check_login(relay: Relay) -> None:
+    """Raise OptionError where the options of login contradict each other."""
+    external = "EXTERNAL" in (relay.auth_mechanisms or ())
+    if relay.token_provider is not None:
+        if relay.password is not None:
+            raise OptionError("password and token_provider are both set: drop one of them")
+        if relay.username is None:
+            raise OptionError("token_provider is set but username is not: whose mailbox is it?")
+    elif relay.password is not None and relay.username is None:
+        raise OptionError("password is set but username is not: set both or neither")
+    elif relay.username is not None and relay.password is None and not external:
+        raise OptionError("username is set but password is not: set both or neither")
+    # RFC 4616 section 2: a NUL would forge the fields of AUTH PLAIN.
+    if "\0" in (relay.username or ""):
+        raise OptionError("username contains a NUL character")
+    if isinstance(relay.password, Secret) and "\0" in relay.password.reveal():
+        raise OptionError("password contains a NUL character")
+    if relay.username == "":
+        raise OptionError("username is empty: leave it out to send without a login")
+    if external and not (relay.certfile or relay.ssl_context):
+        raise OptionError("auth_mechanisms has EXTERNAL: set certfile, the certificate to show")
+
+
+def check_tls(relay: Relay) -> None:
+    """Raise OptionError where the options of TLS contradict each other, or a file is not there."""
+    if relay.keyfile and not relay.certfile:
+        raise OptionError("keyfile is set but certfile is not: a key needs its certificate")
+    if relay.ssl_context is not None:
+        if not (isinstance(relay.ssl_context, ssl.SSLContext) or callable(relay.ssl_context)):
+            raise OptionError("ssl_context must be an ssl.SSLContext, or return one")
+        for name in _FILES:
+            if getattr(relay, name):
+                raise OptionError(f"ssl_context and {name} are both set: {name} would be lost")
+        if not relay.tls_verify:
+            raise OptionError("ssl_context and tls_verify=False are both set: choose one")
+    if relay.fingerprint and not relay.tls_verify:
+        raise OptionError(
+            "fingerprint and tls_verify=False are both set: drop tls_verify,"
+            " a fingerprint accepts its certificate whoever issued it"
+        )
+    for name in (*_FILES, "server_hostname", "fingerprint"):
+        if getattr(relay, name) and str(relay.tls) == "none":
+            raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
+    for name in ("ca_file", "certfile", "keyfile"):
+        readable(name, getattr(relay, name))
+    if relay.ca_path is not None and not os.path.isdir(relay.ca_path):
+        raise OptionError(f"ca_path {relay.ca_path!r} is no directory")

@@ -1,0 +1,201 @@
+"""Tokens from the application's `token_provider`: one call in flight for the whole process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from inspect import isawaitable, iscoroutinefunction
+from typing import Any
+
+from .errors import MailError
+from .protocol.session import Dialogue
+from .secret import Secret
+
+# A token must outlive the way to the server and the login.
+MARGIN = 30.0
+# An application has one or two providers; one that makes them anew each time must not pile up.
+MAX_PROVIDERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait for what another thread or task of this process is doing."""
+
+    future: Future[Any]
+
+    def run(self) -> None:
+        """Until it is done; whoever does it has time-outs."""
+        self.future.result()
+
+    async def arun(self) -> None:
+        """The same, in an event loop."""
+        await asyncio.wrap_future(self.future)
+
+
+class Tokens:
+    """What one provider has given. Thread-safe; `claim` decides, the caller acts."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._token: Secret | None = None
+        self._expires = 0.0
+        self._under_way: Future[Exception | None] | None = None
+
+    def claim(self, rejected: Secret | None) -> Secret | Future[Exception | None] | None:
+        """A token that is good, a call under way to wait for, or None: call the provider now.
+
+        After None, `settle` must be called, whatever happens.
+        """
+        with self.lock:
+            # One that is newer than the one that was rejected is good for a try.
+            good = rejected is not None or time.time() < self._expires - MARGIN
+            if good and self._token is not None and self._token != rejected:
+                return self._token
+            if self._under_way is not None:
+                return self._under_way
+            self._under_way = Future()
+            self._under_way.set_running_or_notify_cancel()
+            return None
+
+    def settle(self, answer: tuple[Secret, float] | None, error: Exception | None) -> None:
+        """The provider has answered, or failed, or was interrupted (neither)."""
+        with self.lock:
+            if answer is not None:
+                self._token, self._expires = answer
+            future, self._under_way = self._under_way, None
+        if future is not None:
+            future.set_result(error)
+
+    @property
+    def latest(self) -> Secret | None:
+        """The token that came last."""
+        return self._token
+
+    def after_fork(self) -> None:
+        """In a forked child: nobody is under way."""
+        self.lock = threading.Lock()
+        self._under_way = None
+
+
+class Call:
+    """The provider's call, for a driver to run. Afterwards it has an `answer`, or an `error`."""
+
+    def __init__(self, provider: Callable[[], Any]) -> None:
+        self._provider = provider
+        self.answer: tuple[Secret, float] | None = None
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Call it. A coroutine runs in an event loop of its own, in a thread of its own."""
+        try:
+            given = self._provider()
+            if isawaitable(given):
+                with ThreadPoolExecutor(1) as thread:
+                    given = thread.submit(asyncio.run, _finish(given)).result()
+            self.answer = _checked(given)
+        except Exception as exc:
+            self.error = exc
+
+    async def arun(self) -> None:
+        """Await it; a blocking one runs in a thread."""
+        try:
+            if iscoroutinefunction(self._provider):
+                given = await self._provider()
+            else:
+                given = await asyncio.to_thread(self._provider)
+                given = await given if isawaitable(given) else given
+            self.answer = _checked(given)
+        except Exception as exc:
+            self.error = exc
+
+
+async def _finish(given: Any) -> Any:
+    return await given
+
+
+def token(provider: Callable[[], Any], rejected: Secret | None = None) -> Dialogue[Secret]:
+    """A token of this provider's; another than `rejected`, if it has one.
+
+    Raises MailError if the provider fails.
+    """
+    tokens = tokens_of(provider)
+    while True:
+        held = tokens.claim(rejected)
+        if isinstance(held, Secret):
+            return held
+        if held is not None:
+            yield Wait(held)
+            if (error := held.result()) is not None:
+                raise _failed(error) from error
+            if (latest := tokens.latest) is not None:
+                return latest
+            continue  # Whoever called it was interrupted.
+        call = Call(provider)
+        try:
+            yield call
+        finally:
+            tokens.settle(call.answer, call.error)
+        if call.error is not None:
+            raise _failed(call.error) from call.error
+        if call.answer is not None:
+            return call.answer[0]
+
+
+def _checked(given: Any) -> tuple[Secret, float]:
+    """Token and time of expiry, in seconds since 1970; 0 if it is to be asked for each time."""
+    text, expires = given if isinstance(given, (tuple, list)) and len(given) == 2 else (given, 0)
+    if isinstance(text, Secret):
+        text = text.reveal()
+    if not isinstance(text, str) or not text:
+        raise TypeError(f"it returned {type(text).__name__}, not a token or (token, expires)")
+    if not (text.isascii() and text.isprintable() and " " not in text):
+        raise ValueError("it returned a text that is no token")
+    if isinstance(expires, datetime):
+        # google-auth's are in UTC and do not say so.
+        expires = (expires if expires.tzinfo else expires.replace(tzinfo=UTC)).timestamp()
+    return Secret(text), float(expires or 0)
+
+
+def _failed(error: Exception) -> MailError:
+    # Of the text only the kind is shown: it may hold what the provider was given.
+    failed = MailError(f"token_provider failed: {type(error).__name__}")
+    failed.advice = "The cause is above; nothing was sent to the server"
+    failed.retryable = failed.session_usable = True
+    return failed
+
+
+_lock = threading.Lock()
+_tokens: dict[Callable[[], Any], Tokens] = {}
+
+
+def tokens_of(provider: Callable[[], Any]) -> Tokens:
+    """The process's tokens of this provider."""
+    with _lock:
+        tokens = _tokens.pop(provider, None) or Tokens()
+        _tokens[provider] = tokens
+        while len(_tokens) > MAX_PROVIDERS:
+            del _tokens[next(iter(_tokens))]
+        return tokens
+
+
+def forget_tokens() -> None:
+    """Ask every provider anew."""
+    with _lock:
+        _tokens.clear()
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for tokens in _tokens.values():
+        tokens.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
