@@ -19,7 +19,16 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
-from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret, close_pools
+from mailbridge import (
+    TLS,
+    OnRefused,
+    OptionError,
+    Relay,
+    RetryPolicy,
+    Secret,
+    close_pools,
+    forget_relays,
+)
 from mailbridge.convert import boolean, words
 from mailbridge.host import check_helo_name
 from mailbridge.options import OPTION_NAMES
@@ -342,6 +351,7 @@ def _forget_connections(*, setting: str, **kwargs: Any) -> None:
     """In tests: what was connected to by the settings of before is not for those of now."""
     if setting in ("MAILERS", "MAILBRIDGE") or setting.startswith("EMAIL_"):
         close_pools()
+        forget_relays()
 
 
 setting_changed.connect(_forget_connections, dispatch_uid="mailbridge")

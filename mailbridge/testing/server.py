@@ -196,6 +196,8 @@ class _Listener:
         self._socket = socket.create_server(address, family=family)
         self._socket.setblocking(False)
         self._wake, self._woken = socket.socketpair()
+        # Made here, so that whoever counts descriptors after start() counts it, too.
+        self._selector = selectors.DefaultSelector()
         self.port: int = self._socket.getsockname()[1]
         self._acceptor = threading.Thread(
             target=self._accept_all, name=f"scripted-server-{self.port}", daemon=True
@@ -222,7 +224,7 @@ class _Listener:
 
     def _accept_all(self) -> None:
         try:
-            with self._socket, self._woken, selectors.DefaultSelector() as selector:
+            with self._socket, self._woken, self._selector as selector:
                 selector.register(self._socket, selectors.EVENT_READ)
                 selector.register(self._woken, selectors.EVENT_READ)
                 while not self._stopping.is_set():
