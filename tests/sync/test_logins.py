@@ -51,6 +51,8 @@ def failures(work: Callable[[], object], threads: int) -> list[BaseException | N
 
 def test_a_wrong_password_in_many_threads_is_one_failed_login() -> None:
     with server() as smtpd:
+        # So long that all of them are there before the first one is answered.
+        smtpd.delay("AUTH", 0.3)
         sender = transport(smtpd, max_connections=20, **WRONG)
         errors = failures(lambda: sender.send(ENVELOPE, CONTENT), 200)
         assert verbs(smtpd).count("AUTH") == 1
@@ -232,6 +234,31 @@ def test_one_refresh_serves_all_threads() -> None:
     with token_server() as smtpd:
         sender = by_token(smtpd, provider, max_connections=8)
         assert failures(lambda: sender.send(ENVELOPE, CONTENT), 16) == [None] * 16
+    assert len(calls) == 1
+
+
+def test_one_call_of_the_provider_is_in_flight() -> None:
+    """Also where each has a connection of its own, and its token was rejected."""
+    all_are_here = threading.Event()
+    calls = []
+
+    def provider() -> str:
+        calls.append(1)
+        all_are_here.wait(0.3)
+        return f"token {len(calls)}".replace(" ", "-")
+
+    given = []
+
+    def ask() -> None:
+        dialogue = tokens.token(provider, rejected=mailbridge.Secret("stale"))
+        try:
+            while True:
+                next(dialogue).run()  # type: ignore[union-attr]
+        except StopIteration as end:
+            given.append(end.value.reveal())
+
+    assert failures(ask, 16) == [None] * 16
+    assert given == ["token-1"] * 16
     assert len(calls) == 1
 
 

@@ -190,3 +190,25 @@ def test_malformed_url(url: str) -> None:
         Relay.from_url(url)
     assert_hidden("".join(traceback.format_exception_only(caught.value)), caught.value.__cause__)
     assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    "mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "CRAM-MD5", "LOGIN", "XOAUTH2", "OAUTHBEARER"]
+)
+def test_every_mechanism_hides_them(mechanism: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A refused login by each mechanism, then the refusal that is remembered."""
+    caplog.set_level(logging.DEBUG)
+    token = "tr0ub4dor-token"
+    with ScriptedServer(users={USER: "other"}, mechanisms=[mechanism]) as smtpd:
+        secret: dict[str, object] = {"password": PASSWORD}
+        if mechanism in ("XOAUTH2", "OAUTHBEARER"):
+            secret = {"token_provider": lambda: token}
+        relay = Relay.from_url(smtpd.url, username=USER, timeout=5, **secret)
+        for _ in range(2):
+            with pytest.raises(mailbridge.AuthenticationFailed) as caught:
+                Transport(relay).send(ENVELOPE, CONTENT)
+            _assert_error_hides(caught.value)
+        encoded = f"auth=Bearer {token}".encode()
+        for text in (str(caught.value), _with_locals(caught.value), caplog.text):
+            assert base64.b64encode(encoded).decode()[4:-4] not in text
+            assert_hidden(text)

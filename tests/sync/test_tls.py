@@ -286,10 +286,13 @@ def _with_colons(pin: str) -> str:
 
 @pytest.mark.parametrize("mode", ["opportunistic", "starttls", "implicit"])
 @pytest.mark.parametrize("kind", ["other name", "expired", "unknown CA"])
-def test_a_pin_accepts_its_certificate_whoever_issued_it(ca: TestCA, kind: str, mode: str) -> None:
+def test_a_pin_accepts_its_certificate_whoever_issued_it(
+    ca: TestCA, elsewhere: str, kind: str, mode: str
+) -> None:
     """And with it a password may go: the server is the one that was meant."""
     context = _bad_context(kind, ca)
     options = {"username": "user", "password": USERS["user"], "auth_mechanisms": "PLAIN"}
+    options["host"] = elsewhere
     with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit", users=USERS) as smtpd:
         pinned = transport(smtpd, tls=mode, fingerprint=_with_colons(_pin(context)), **options)
         assert pinned.send(ENVELOPE, CONTENT).accepted == (TO,)
