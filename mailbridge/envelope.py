@@ -48,7 +48,8 @@ class Address:
     local_part: str
     domain: str | None = None
     # What is asked for with every mail is worked out once; addresses are parsed once as well.
-    _text: str = field(init=False, repr=False)
+    #: The address as people write it, the key of the reports.
+    text: str = field(init=False, repr=False)
     _path: bytes = field(init=False, repr=False)
     _key: tuple[str, str | None] = field(init=False, repr=False)
     #: True if no server without SMTPUTF8 can take this address (RFC 6531 section 3.2).
@@ -75,7 +76,7 @@ class Address:
         ascii_domain = self.ascii_domain
         path = local_part if ascii_domain is None else f"{local_part}@{ascii_domain}"
         values = {
-            "_text": local_part if domain is None else f"{local_part}@{domain}",
+            "text": local_part if domain is None else f"{local_part}@{domain}",
             "_path": path.encode(),
             "_key": (local_part, domain and domain.lower()),
             "needs_smtputf8": not local_part.isascii(),
@@ -101,13 +102,13 @@ class Address:
         """
         if self.needs_smtputf8 and not smtputf8:
             raise NonASCIIAddress(
-                f"the address {self._text!r} can only be sent to a server that offers SMTPUTF8",
+                f"the address {self.text!r} can only be sent to a server that offers SMTPUTF8",
                 self.local_part,
             )
         return self._path
 
     def __str__(self) -> str:
-        return self._text
+        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +140,12 @@ class Envelope:
     @property
     def sender(self) -> str | None:
         """The reverse-path as text; None for the null reverse-path."""
-        return None if self.reverse_path is None else str(self.reverse_path)
+        return None if self.reverse_path is None else self.reverse_path.text
 
     @property
     def recipients(self) -> tuple[str, ...]:
         """The forward-paths as texts, the keys of the report."""
-        return tuple(map(str, self.forward_paths))
+        return tuple([address.text for address in self.forward_paths])
 
     @property
     def needs_smtputf8(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import (
     InvalidInput,
@@ -77,8 +77,7 @@ class OnRefused(StrEnum):
             raise OptionError(f"on_refused {value!r} is not one of {allowed}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientResult:
+class RecipientResult(NamedTuple):
     """The fate of one recipient: its state, the phase it was decided in, and the server's reply.
 
     `reason` is our own account where there is no reply.

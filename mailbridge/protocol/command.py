@@ -93,14 +93,20 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
 
 
 class Command:
-    """A line to the server, and what comes back: the phase for errors, the wait for the driver."""
+    """A line to the server, and what comes back: the phase for errors, the wait for the driver.
 
-    __slots__ = ("wire",)
+    `replies` is how many answer it. `end` is the place of its last octet in the stream, None
+    until that is known (see `Output`).
+    """
+
+    __slots__ = ("end", "wire")
     side: ClassVar[str] = "C"
     phase: ClassVar[Phase | None] = None
     need: ClassVar[Need] = Need.REPLY
-
     silent: ClassVar[bool] = False
+    replies: int = 1
+
+    end: int | None
 
     def __init__(self, *words: str | bytes) -> None:
         self.wire = command_line(*words)
@@ -182,7 +188,7 @@ class Mail(Command):
         address = parse_reverse_path(reverse_path)
         path = b"" if address is None else address.path(smtputf8)
         self.smtputf8 = smtputf8
-        super().__init__(b"MAIL FROM:<%b>" % path, *check_parameters(parameters, smtputf8))
+        self.wire = _with_parameters(b"MAIL FROM:<%b>" % path, parameters, smtputf8)
 
 
 class Rcpt(Command):
@@ -196,7 +202,14 @@ class Rcpt(Command):
     ) -> None:
         self.address = Address.parse(forward_path)
         path = self.address.path(smtputf8)
-        super().__init__(b"RCPT TO:<%b>" % path, *check_parameters(parameters, smtputf8))
+        self.wire = _with_parameters(b"RCPT TO:<%b>" % path, parameters, smtputf8)
+
+
+def _with_parameters(verb: bytes, parameters: Sequence[str], smtputf8: bool) -> bytes:
+    """The line for a verb with its path. A path is made of parsed parts, so it is clean."""
+    if not parameters:
+        return verb + CRLF
+    return command_line(verb, *check_parameters(parameters, smtputf8))
 
 
 class Data(Command):
@@ -204,7 +217,7 @@ class Data(Command):
     phase = Phase.DATA
 
     def __init__(self) -> None:
-        super().__init__("DATA")
+        self.wire = b"DATA\r\n"
 
 
 class Content(Command):
@@ -213,16 +226,27 @@ class Content(Command):
     `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
     """
 
-    __slots__ = ("last", "pieces", "replies", "size")
+    __slots__ = ("_ahead", "_pieces", "last", "replies", "size")
     phase = Phase.CONTENT
     need = Need.FINAL_REPLY
 
     def __init__(self, pieces: Iterable[bytes], size: int | None = None, replies: int = 1) -> None:
         self.wire = b""
-        self.pieces = pieces
+        self._pieces = iter(pieces)
+        self._ahead: bytes | None = next(self._pieces, b"")
         self.size = size
         self.replies = replies
         self.last = True
+
+    def take_piece(self) -> bytes:
+        """The next piece; `exhausted` is true once it was the last."""
+        piece, self._ahead = self._ahead, next(self._pieces, None)
+        return piece or b""
+
+    @property
+    def exhausted(self) -> bool:
+        """True if every piece was taken."""
+        return self._ahead is None
 
     def shown_lines(self) -> list[str]:
         return ["(content)" if self.size is None else f"({self.size} octets of content)"]

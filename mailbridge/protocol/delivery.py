@@ -16,7 +16,7 @@ from ..errors import (
     SenderRefused,
 )
 from ..report import DeliveryReport, Phase, State
-from .command import Bdat, Command, Content, Data, Mail, Rset
+from .command import Bdat, Content, Data, Mail, Rset
 from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
 from .reply import Reply
@@ -100,17 +100,19 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
         # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
         if not (mail.all_or_nothing or mail.by_bdat):
             commands.append(Data())
+        mail.group = commands
         session.send(*commands)
     return True
 
 
 def _hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """Read every reply of the group that was sent."""
-    while (command := session.oldest_unanswered) is not None:
-        if isinstance(command, Mail) and mail.mail_reply is not None:
-            return  # the next transaction's
-        reply = yield from session.reply()
-        _check(session, command, reply)
+    for command in mail.group:
+        reply = session.take_reply()
+        if reply is None:
+            reply = yield from session.reply()
+        if isinstance(command, Rset):
+            _check(session, reply)
         mail.hear(command, reply)
         if reply.code == 421 and not isinstance(command, (Mail, Data)):
             raise closed_by(reply)
@@ -131,8 +133,8 @@ def _ask_in_turn(session: Session, mail: MailTransaction) -> Dialogue[None]:
             raise closed_by(reply)
 
 
-def _check(session: Session, command: Command, reply: Reply) -> None:
-    if isinstance(command, Rset) and not reply.positive:
+def _check(session: Session, reply: Reply) -> None:
+    if not reply.positive:
         session.abandon(f"RSET was refused: {reply}")
         raise Disconnected(f"the server refused RSET: {reply}")
 
@@ -188,7 +190,9 @@ def _content(
         _begin(session, following, ahead=True)
     for index in range(replies):
         group = [mail.accepted[index]] if session.lmtp else mail.accepted
-        reply = yield from session.reply()
+        reply = session.take_reply()
+        if reply is None:
+            reply = yield from session.reply()
         mail.reply = reply
         # With LMTP the others' replies are still to come, whatever happens now.
         mail.in_doubt = index + 1 < replies

@@ -3,49 +3,32 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from .command import Command, Content
 from .content import PIECE
-
-
-class Sent:
-    """A command on its way. `end` is the place of its last octet in the stream, once known."""
-
-    __slots__ = ("ahead", "command", "end", "pieces")
-
-    def __init__(self, command: Command) -> None:
-        self.command = command
-        self.end: int | None = None
-        self.pieces: Iterator[bytes] = iter(())
-        self.ahead: bytes | None = None
-        if isinstance(command, Content):
-            self.pieces = iter(command.pieces)
-            self.ahead = next(self.pieces, b"")
-
-    def next_piece(self) -> bytes:
-        """The next piece of a content; `ahead` is None once it was the last."""
-        piece, self.ahead = self.ahead, next(self.pieces, None)
-        return piece or b""
 
 
 class Output:
     """A queue of commands and octets. Content is drawn from it piece by piece."""
 
     def __init__(self) -> None:
-        self._queue: deque[bytes | Sent] = deque()
-        # Octets taken out to be written, handed to the kernel in the call under way, and written.
-        self._taken = self._sending = self._sent = 0
+        self._queue: deque[bytes | Command] = deque()
+        # Octets taken out to be written; written; and those that may have left: the kernel has
+        # them, or is about to be given them.
+        self._taken = self._sent = self._left = 0
 
     def __bool__(self) -> bool:
         return bool(self._queue)
 
-    def put(self, item: Sent) -> None:
-        """Queue a command; one without octets of its own has left already."""
-        if item.command.silent:
-            item.end = self._taken
-        else:
-            self._queue.append(item)
+    def put(self, commands: Iterable[Command]) -> None:
+        """Queue commands; one without octets of its own has left already."""
+        for command in commands:
+            if command.silent:
+                command.end = self._taken
+            else:
+                command.end = None
+                self._queue.append(command)
 
     def put_raw(self, data: bytes) -> None:
         """Queue octets that are no command."""
@@ -53,34 +36,31 @@ class Output:
 
     def take(self) -> list[bytes]:
         """The next octets to write, about PIECE at the most; empty if there are none."""
-        chunks: list[bytes] = []
-        size = 0
-        while self._queue and size < PIECE:
-            head = self._queue.popleft()
-            chunk = self._octets(head)
+        queue, chunks, size = self._queue, [], 0
+        while queue and size < PIECE:
+            item = queue[0]
+            whole = True
+            if isinstance(item, bytes):
+                chunk = item
+            elif isinstance(item, Content):
+                chunk = item.take_piece()
+                whole = item.exhausted
+            else:
+                chunk = item.wire
+            size += len(chunk)
             if chunk:
                 chunks.append(chunk)
-                size += len(chunk)
+            if whole:
+                del queue[0]
+                if not isinstance(item, bytes):
+                    item.end = self._taken + size
+        self._taken += size
         return chunks
-
-    def _octets(self, item: bytes | Sent) -> bytes:
-        if isinstance(item, bytes):
-            self._taken += len(item)
-            return item
-        content = isinstance(item.command, Content)
-        piece = item.next_piece() if content else item.command.wire
-        self._taken += len(piece)
-        if content and item.ahead is not None:
-            self._queue.appendleft(item)
-        else:
-            item.end = self._taken
-        return piece
 
     @property
     def at_content(self) -> bool:
         """True if the next octets are content."""
-        head = self._queue[0] if self._queue else None
-        return isinstance(head, Sent) and isinstance(head.command, Content)
+        return bool(self._queue) and isinstance(self._queue[0], Content)
 
     def clear(self) -> None:
         """Drop what is not taken yet."""
@@ -88,13 +68,12 @@ class Output:
 
     def sending(self, octets: int) -> None:
         """`octets` are about to be handed to the kernel. From here on they may have left."""
-        self._sending = self._sent + octets
+        self._left = self._sent + octets
 
     def sent(self, octets: int) -> None:
         """The kernel took `octets`, and no more than those."""
-        self._sent += octets
-        self._sending = self._sent
+        self._sent = self._left = self._sent + octets
 
-    def has_left(self, item: Sent) -> bool:
-        """True if the last octet of `item` may have left."""
-        return item.end is not None and item.end <= max(self._sent, self._sending)
+    def has_left(self, command: Command) -> bool:
+        """True if the last octet of `command` may have left."""
+        return command.end is not None and command.end <= self._left

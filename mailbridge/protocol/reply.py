@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from ..errors import ProtocolViolation, printable
 
@@ -35,14 +34,16 @@ class EnhancedStatus(NamedTuple):
         return f"{self.status_class}.{self.subject}.{self.detail}"
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A complete reply: the three-digit code, and the text of each line as bytes."""
-
-    side: ClassVar[str] = "S"
 
     code: int
     lines: tuple[bytes, ...] = ()
+
+    @property
+    def side(self) -> str:
+        """Who says it, for transcripts: the server."""
+        return "S"
 
     @property
     def message(self) -> bytes:

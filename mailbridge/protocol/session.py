@@ -8,7 +8,7 @@ session: `usable` turns false, and whoever holds the socket closes it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
@@ -24,6 +24,8 @@ from .command import (
     Ehlo,
     Errand,
     Greeting,
+    Helo,
+    Lhlo,
     Mail,
     Need,
     Quit,
@@ -33,7 +35,7 @@ from .command import (
     Unprompted,
 )
 from .extension import Extensions
-from .output import Output, Sent
+from .output import Output
 from .reply import Reply, ReplyParser
 from .transcript import Transcript
 
@@ -59,7 +61,7 @@ class Session:
         self.answered = 0
         self.unusable_because: str | None = None
         self._parser = ReplyParser()
-        self._unanswered: deque[Sent] = deque()
+        self._unanswered: deque[Command] = deque()
         self._output = Output()
         self.eof = False
         self._secrets: tuple[Hidden, ...] = ()
@@ -88,16 +90,17 @@ class Session:
         if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
-            item = Sent(command)
-            # RFC 2033 section 4.2: LMTP answers content once for each recipient.
-            replies = command.replies if isinstance(command, Content) else 1
-            self._unanswered.extend([item] * replies)
             if isinstance(command, Mail):
                 # From here on, until the reply says otherwise: whoever is interrupted now must
                 # not send the next mail into this transaction.
                 self.in_transaction = True
-            self._output.put(item)
-            self.transcript.note(command)
+            if command.replies == 1:
+                self._unanswered.append(command)
+            else:
+                # RFC 2033 section 4.2: LMTP answers content once for each recipient.
+                self._unanswered.extend([command] * command.replies)
+        self._output.put(commands)
+        self.transcript.note(*commands)
 
     def send_raw(self, data: bytes) -> None:
         """Queue octets that are no command and that nothing answers by themselves."""
@@ -122,8 +125,8 @@ class Session:
     def handed_over(self) -> bool:
         """True if the last octet of a content that is not answered yet may have left."""
         return any(
-            isinstance(item.command, Content) and item.command.last and self._output.has_left(item)
-            for item in self._unanswered
+            isinstance(command, Content) and command.last and self._output.has_left(command)
+            for command in self._unanswered
         )
 
     # What comes in.
@@ -152,7 +155,7 @@ class Session:
     @property
     def oldest_unanswered(self) -> Command | None:
         """The command whose reply comes next; None if every one is answered."""
-        return self._unanswered[0].command if self._unanswered else None
+        return self._unanswered[0] if self._unanswered else None
 
     @property
     def pipelining(self) -> bool:
@@ -233,25 +236,43 @@ class Session:
             if self.unusable_because is not None:
                 raise self._ended()
             self.send(Unprompted())
-        while True:
-            waiting = self._unanswered[0]
-            self.phase = waiting.command.phase or Phase.COMMAND
-            reply = self._parse()
-            if reply is not None:
-                break
-            if self.eof:
-                raise self._ended()
+        while (reply := self.take_reply()) is None:
             try:
-                yield waiting.command.need
+                yield self._unanswered[0].need
             except Disconnected:
                 # A refused chunk is answered while those behind it are written, perhaps in vain.
                 if not self.answer_is_here:
                     raise
+        return reply
+
+    def take_reply(self) -> Reply | None:
+        """The reply to the oldest unanswered command, None if it is not here yet.
+
+        What came in one read is taken by this, without a step of the driver's for each.
+        Raises as `reply` does.
+        """
+        if not self._unanswered:
+            raise self._ended()  # A 421 to another command has answered them all.
+        command = self._unanswered[0]
+        self.phase = command.phase or Phase.COMMAND
+        reply = self._parse()
+        if reply is None:
+            if self.eof:
+                raise self._ended()
+            return None
         self._unanswered.popleft()
         self.answered += 1
         self.transcript.note(reply)
-        self._check_timing(waiting, reply)
-        self._follow(waiting.command, reply)
+        if not self._output.has_left(command):
+            self._check_timing(command, reply)
+        if reply.code == 421:
+            # RFC 5321 section 3.8: the server closes; what is unanswered never will be.
+            self._output.clear()
+            self._unanswered.clear()
+            self.abandon("the server closes the connection (421)")
+        effect = _EFFECTS.get(type(command))
+        if effect is not None:
+            effect(self, command, reply)
         self._last = reply
         return reply
 
@@ -259,7 +280,7 @@ class Session:
         """Send one command and return its reply, after those of any that are unanswered."""
         self.send(command)
         while True:
-            answered = self._unanswered[0].command
+            answered = self._unanswered[0]
             reply = yield from self.reply()
             if answered is command:
                 return reply
@@ -291,46 +312,50 @@ class Session:
             garbage = ProtocolViolation(text, violation.smtp_code, error)
         if garbage is not None:
             raise garbage
-        if reply is not None and self._secrets:
+        if reply is not None and self._tells_secret(reply):
             reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
         return reply
 
-    def _check_timing(self, waiting: Sent, reply: Reply) -> None:
-        if self._output.has_left(waiting) or reply.code == 421:
+    def _check_timing(self, command: Command, reply: Reply) -> None:
+        """Judge a reply to what was not sent to its end."""
+        if reply.code == 421:
             return
         self._output.clear()
         self.abandon("the server answered before it had heard everything")
         # RFC 5321 section 4.3.1: a refusal in the middle of the content is one, and worth
         # reporting; an acceptance of what was not sent yet is none.
-        if not (isinstance(waiting.command, Content) and (reply.transient or reply.permanent)):
+        if not (isinstance(command, Content) and (reply.transient or reply.permanent)):
             raise ProtocolViolation(f"an answer to what was not sent to its end: {reply}")
 
-    def _follow(self, command: Command, reply: Reply) -> None:
-        """Keep the state that commands and replies build up."""
-        if reply.code == 421:
-            # RFC 5321 section 3.8: the server closes; what is unanswered never will be.
-            self._output.clear()
-            self._unanswered.clear()
-            self.abandon("the server closes the connection (421)")
-        if isinstance(command, Mail):
-            # Sent behind a content, whose end was that of the transaction before this one.
-            self.in_transaction = True
-            self.smtputf8 = command.smtputf8 and reply.positive
-        elif isinstance(command, Rcpt):
-            self.recipients_accepted += reply.positive
-        elif isinstance(command, Bdat) and not (reply.positive and command.last):
+    def _after_mail(self, command: Command, reply: Reply) -> None:
+        # Sent behind a content, whose end was that of the transaction before this one.
+        self.in_transaction = True
+        self.smtputf8 = reply.positive and isinstance(command, Mail) and command.smtputf8
+
+    def _after_rcpt(self, command: Command, reply: Reply) -> None:
+        self.recipients_accepted += reply.positive
+
+    def _after_content(self, command: Command, reply: Reply) -> None:
+        self.mail_accepted += reply.positive
+        if not (self._unanswered and self._unanswered[0] is command):
+            self.end_transaction()
+
+    def _after_chunk(self, command: Command, reply: Reply) -> None:
+        if reply.positive and isinstance(command, Bdat) and command.last:
+            self._after_content(command, reply)
+        else:
             # RFC 3030 section 2: after a refused chunk only RSET is sure.
             self.in_transaction = True
-        elif isinstance(command, Content):
-            self.mail_accepted += reply.positive
-            if not (self._unanswered and self._unanswered[0].command is command):
-                self.end_transaction()
-        elif isinstance(command, (Rset, Ehlo)) and reply.positive:
+
+    def _after_reset(self, command: Command, reply: Reply) -> None:
+        if reply.positive:
             self.end_transaction()
-        elif isinstance(command, Quit):
-            self.abandon("QUIT was sent")
-        elif isinstance(command, (Auth, AuthResponse)) and reply.positive:
-            self.authenticated = True
+
+    def _after_quit(self, command: Command, reply: Reply) -> None:
+        self.abandon("QUIT was sent")
+
+    def _after_auth(self, command: Command, reply: Reply) -> None:
+        self.authenticated = self.authenticated or reply.positive
 
     def end_transaction(self) -> None:
         """The server's state is as before MAIL."""
@@ -345,6 +370,13 @@ class Session:
         if len(secret) > 3:
             self._secrets += (Hidden(secret),)
 
+    def _tells_secret(self, reply: Reply) -> bool:
+        for secret in self._secrets:
+            for line in reply.lines:
+                if secret in line:
+                    return True
+        return False
+
     def _masked(self, line: bytes) -> bytes:
         for secret in self._secrets:
             line = line.replace(secret, b"***")
@@ -353,9 +385,21 @@ class Session:
     @property
     def asked_for_secret(self) -> bool:
         """True if the next line may answer a challenge: one came (334), or AUTH is unanswered."""
-        if any(isinstance(item.command, Raw) and item.command.asks for item in self._unanswered):
+        if any(isinstance(command, Raw) and command.asks for command in self._unanswered):
             return True
         return self._last is not None and self._last.code == 334
+
+
+# The state that commands and replies build up.
+_EFFECTS: dict[type[Command], Callable[[Session, Command, Reply], None]] = {
+    Mail: Session._after_mail,
+    Rcpt: Session._after_rcpt,
+    Content: Session._after_content,
+    Bdat: Session._after_chunk,
+    **dict.fromkeys((Rset, Ehlo, Helo, Lhlo), Session._after_reset),
+    Quit: Session._after_quit,
+    **dict.fromkeys((Auth, AuthResponse), Session._after_auth),
+}
 
 
 def closed_by(reply: Reply) -> Disconnected:

@@ -38,6 +38,7 @@ class MailTransaction:
     # What this round, one MAIL to its end, has come to.
     begun: bool = False
     commands: list[Command] = field(default_factory=list)
+    group: list[Command] = field(default_factory=list)
     offered: list[Rcpt] = field(default_factory=list)
     mail_reply: Reply | None = None
     data_reply: Reply | None = None
@@ -65,21 +66,22 @@ class MailTransaction:
     @property
     def unsettled(self) -> list[Address]:
         """The recipients without a final state."""
-        return [a for a in self.envelope.forward_paths if str(a) not in self.results]
+        paths = self.envelope.forward_paths
+        return [a for a in paths if a.text not in self.results] if self.results else list(paths)
 
     def hear(self, command: Command, reply: Reply) -> None:
         """Take the reply to one command of the round. Nothing is judged before all are heard."""
-        if isinstance(command, Mail):
-            self.mail_reply = reply
-        elif isinstance(command, Data):
-            self.data_reply = reply
-        elif isinstance(command, Rcpt):
+        if isinstance(command, Rcpt):
             if reply.positive:
                 self.accepted.append(command.address)
             elif self.accepted and _too_many(reply):
                 self.too_many.append((command.address, reply))
             else:
                 self.refusals.append((command.address, reply))
+        elif isinstance(command, Mail):
+            self.mail_reply = reply
+        elif isinstance(command, Data):
+            self.data_reply = reply
 
     def settle(
         self,
@@ -91,7 +93,8 @@ class MailTransaction:
     ) -> None:
         """Give each address its final state, unless it has one."""
         for address in map(str, addresses):
-            self.results.setdefault(address, RecipientResult(address, state, phase, reply, reason))
+            if address not in self.results:
+                self.results[address] = RecipientResult(address, state, phase, reply, reason)
 
     def refuse(self, addresses: Iterable[Address | str], phase: Phase, reply: Reply) -> None:
         """Settle addresses by a reply that is no acceptance."""
@@ -118,8 +121,11 @@ class MailTransaction:
 
     def report(self) -> DeliveryReport:
         """The results, in the envelope's order."""
-        self.settle(self.envelope.forward_paths, State.NOT_ATTEMPTED, None)
-        results = {address: self.results[address] for address in self.envelope.recipients}
+        results, recipients = self.results, self.envelope.recipients
+        if len(results) < len(recipients):
+            self.settle(recipients, State.NOT_ATTEMPTED, None)
+        if len(recipients) > 1:
+            results = {address: results[address] for address in recipients}
         if isinstance(self.error, ResponseError) and any(
             result.state is State.ACCEPTED for result in results.values()
         ):

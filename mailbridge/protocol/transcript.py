@@ -28,11 +28,12 @@ class Transcript:
         self._entries: deque[Command | Reply] = deque(maxlen=TRANSCRIPT_LENGTH)
         self.listener: Listener | None = None
 
-    def note(self, entry: Command | Reply) -> None:
-        """Remember a command that was sent or a reply that came."""
-        self._entries.append(entry)
+    def note(self, *entries: Command | Reply) -> None:
+        """Remember commands that were sent, or a reply that came."""
+        self._entries.extend(entries)
         if self.listener is not None:
-            self.listener(entry.side, entry.shown_lines())
+            for entry in entries:
+                self.listener(entry.side, entry.shown_lines())
 
     def lines(self) -> tuple[str, ...]:
         """``C: ...`` and ``S: ...`` lines, oldest first; control characters are escaped."""
