@@ -373,7 +373,7 @@ class Session:
     def _tells_secret(self, reply: Reply) -> bool:
         for secret in self._secrets:
             for line in reply.lines:
-                if secret in line:
+                if line.find(secret) >= 0:
                     return True
         return False
 

@@ -7,11 +7,12 @@ server that drips octets does not extend it. Reading goes on while writing.
 from __future__ import annotations
 
 import contextlib
-import selectors
+import math
+import select
 import socket
 import ssl
 import time
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
 from ..options import Timeouts
@@ -26,8 +27,7 @@ T = TypeVar("T")
 BLOCK = 64 * 1024
 # The mail is delivered by then; its sender should not wait for a server that will not part.
 PATIENCE_AT_QUIT = 5.0
-READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
-_Selector = getattr(selectors, "PollSelector", selectors.SelectSelector)
+READ, WRITE = 1, 2
 _WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 
 
@@ -46,6 +46,7 @@ class Connection:
         resumes: bool = False,
     ) -> None:
         self.sock: socket.socket | None = None
+        self._waiter: Waiter | None = None
         self.session = session
         self.timeouts = timeouts
         self.host = host
@@ -137,7 +138,7 @@ class Connection:
     def close(self) -> None:
         """Close the socket at once. Nothing is said to the server."""
         self.session.abandon("the connection was closed")
-        sock, self.sock = self.sock, None
+        sock, self.sock, self._waiter = self.sock, None, None
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.close()
@@ -169,15 +170,18 @@ class Connection:
     # Reading.
 
     def _read(self, deadline: float | None, seconds: float | None) -> None:
+        if not (self.session.tls or self._wait(READ, deadline)):
+            # In TLS there may be octets that were read from the socket already.
+            raise self._timed_out(seconds, "for the server's reply")
         while True:
             try:
                 self.session.receive_data(self._connected().recv(BLOCK))
                 return
             except _WANT_READ:
-                if not _wait(self._connected(), READ, deadline):
+                if not self._wait(READ, deadline):
                     raise self._timed_out(seconds, "for the server's reply") from None
             except ssl.SSLWantWriteError:
-                _wait(self._connected(), WRITE, deadline)
+                self._wait(WRITE, deadline)
             except ssl.SSLEOFError:
                 # The server left without TLS's good-bye, as many do.
                 self.session.receive_data(b"")
@@ -187,7 +191,7 @@ class Connection:
 
     def _look(self) -> None:
         """Take what has arrived already: a 421, the end of the connection, or nothing."""
-        if self.sock is None:
+        if self.sock is None or not (self.session.tls or self._wait(READ, 0.0)):
             return
         try:
             self.session.receive_data(self.sock.recv(BLOCK))
@@ -239,7 +243,7 @@ class Connection:
                 block = block[written:]
                 continue
             self.session.sent(0)
-            ready = _wait(sock, event, deadline)
+            ready = self._wait(event, deadline)
             if not ready:
                 raise self._timed_out(self.timeouts.reply, "for the server to read")
             if ready & READ:
@@ -277,7 +281,7 @@ class Connection:
                     event = READ
                 except ssl.SSLWantWriteError:
                     event = WRITE
-                if not _wait(sock, event, deadline):
+                if not self._wait(event, deadline):
                     error = self._timed_out(self.timeouts.connect, "for the TLS handshake")
                     error.advice = "If this port does not start with TLS, use tls='starttls'"
                     raise error
@@ -327,6 +331,11 @@ class Connection:
             raise Disconnected("please run connect() first")
         return self.sock
 
+    def _wait(self, events: int, deadline: float | None) -> int:
+        if self._waiter is None:
+            self._waiter = Waiter(self._connected())
+        return self._waiter.wait(events, deadline)
+
     def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:
         self.session.abandon("timed out")
         error = ReplyTimeout(f"timed out after {seconds:g} s waiting {what}")
@@ -345,10 +354,39 @@ def _after(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
 
 
-def _wait(sock: socket.socket, events: int, deadline: float | None) -> int:
-    """Wait until the socket is ready. Returns the events, 0 when the deadline has passed."""
-    timeout = None if deadline is None else max(0.0, deadline - time.monotonic())
-    with _Selector() as selector:
-        selector.register(sock, events)
-        ready: list[tuple[selectors.SelectorKey, int]] = selector.select(timeout)
-        return ready[0][1] if ready else 0
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class Waiter:
+    """Waits until one socket is ready: by `poll`, or by `select` where there is nothing better."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._fd = sock.fileno()
+        self._poll: Any = select.poll() if hasattr(select, "poll") else None
+        self._asked = 0
+
+    def wait(self, events: int, deadline: float | None) -> int:
+        """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
+        timeout = _seconds_until(deadline)
+        if self._poll is None:
+            reading = [self._fd] if events & READ else []
+            writing = [self._fd] if events & WRITE else []
+            readable, writable, _ = select.select(reading, writing, [], timeout)
+            return (READ if readable else 0) | (WRITE if writable else 0)
+        if events != self._asked:
+            asked = (select.POLLIN if events & READ else 0) | (
+                select.POLLOUT if events & WRITE else 0
+            )
+            self._poll.register(self._fd, asked)
+            self._asked = events
+        return self._ready(events, None if timeout is None else math.ceil(timeout * 1000))
+
+    def _ready(self, events: int, milliseconds: int | None) -> int:
+        found = self._poll.poll(milliseconds)
+        if not found:
+            return 0
+        event = found[0][1]
+        # An error or a hang-up is found out by whatever is tried next.
+        ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
+        return ready & events
