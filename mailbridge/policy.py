@@ -138,9 +138,10 @@ def is_fit(
     use: Use, options: PoolOptions, now: float, mail_max: int | None = None, mails: int = 1
 ) -> bool:
     """True if a connection may carry that many mails more."""
-    limits = [limit for limit in (options.max_messages, mail_max) if limit is not None]
+    messages = use.messages + mails
     return (
-        all(use.messages + mails <= limit for limit in limits)
+        (options.max_messages is None or messages <= options.max_messages)
+        and (mail_max is None or messages <= mail_max)
         and now - use.opened < options.max_age
         and now - use.last_used < options.idle_timeout
     )

@@ -137,7 +137,7 @@ class DeliveryReport:
     error: MailError | InvalidInput | None = field(default=None, compare=False)
 
     def _with(self, state: State) -> tuple[str, ...]:
-        return tuple(a for a, result in self.recipients.items() if result.state is state)
+        return tuple([a for a, result in self.recipients.items() if result.state is state])
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class DeliveryReport:
         if self.error is not None:
             refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
             return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
-        refused = {r.address: r for r in self if r.state is not State.ACCEPTED}
+        refused = {a: r for a, r in self.recipients.items() if r.state is not State.ACCEPTED}
         if not refused or on_refused is OnRefused.REPORT:
             return None
         if self.accepted and on_refused is OnRefused.RAISE_IF_ALL:

@@ -72,7 +72,8 @@ class Extensions(dict[str, str]):
 
     def _limit(self, name: str) -> int | None:
         # RFC 9422 section 3: LIMITS name=value ...; what is malformed is ignored.
-        for item in self.get("limits", "").split():
+        limits = self.get("limits")
+        for item in limits.split() if limits else ():
             key, _, value = item.partition("=")
             if key.upper() == name and _SIZE.fullmatch(value) and int(value) > 0:
                 return int(value)

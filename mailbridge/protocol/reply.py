@@ -7,6 +7,7 @@ from collections import deque
 from typing import NamedTuple
 
 from ..errors import ProtocolViolation, printable
+from ..secret import Hidden
 
 # RFC 5321 section 4.5.3.1.5 says 512 octets; servers in the wild exceed it.
 # smtplib's limit is 8192, so nobody's working server breaks here.
@@ -113,6 +114,19 @@ class ReplyParser:
         self._texts: list[bytes] = []
         self._size = 0
         self._known: dict[bytes, Reply] = {}
+        self._secrets: tuple[Hidden, ...] = ()
+
+    def guard(self, secret: bytes) -> None:
+        """Mask this in every later reply: some servers echo the command they refuse."""
+        # Shorter ones are in too many innocent words, and guessed sooner than read.
+        if len(secret) > 3:
+            self._secrets += (Hidden(secret),)
+            self._known.clear()
+
+    def _masked(self, line: bytes) -> bytes:
+        for secret in self._secrets:
+            line = line.replace(secret, b"***")
+        return line
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server."""
@@ -133,29 +147,32 @@ class ReplyParser:
                 del self._lines[0]
                 return reply
         while self._lines:
-            reply = self._take_line(self._lines.popleft())
-            if reply is not None:
-                return reply
+            # What is secret is masked before anybody can quote the line.
+            raw = Hidden(self._lines.popleft())
+            reply = self._take_line(self._masked(raw))
+            if reply is None:
+                continue
+            if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1:
+                self._remember(raw, reply)
+            return reply
         if len(self._rest) > MAX_REPLY_LINE:
-            raise _too_long(self._rest)
+            raise _too_long(self._masked(self._rest))
         return None
 
-    def _take_line(self, raw: bytes) -> Reply | None:
+    def _remember(self, raw: bytes, reply: Reply) -> None:
+        if len(self._known) >= MAX_KNOWN:
+            self._known.clear()
+        self._known[bytes(raw)] = reply
+
+    def _take_line(self, line: bytes) -> Reply | None:
         """Add a line to the reply it belongs to; return that if this was its last."""
-        line = raw.removesuffix(b"\r")
+        line = line.removesuffix(b"\r")
         if len(line) > MAX_REPLY_LINE:
             raise _too_long(line)
         match = _LINE.fullmatch(line)
         if match is None:
             raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)
         code, text = int(match[1]), match[3] or b""
-        if match[2] != b"-" and not self._texts:
-            reply = Reply(code, (text,))
-            if len(raw) <= MAX_KNOWN_LINE:
-                if len(self._known) >= MAX_KNOWN:
-                    self._known.clear()
-                self._known[raw] = reply
-            return reply
         if self._texts and code != self._code:
             raise ProtocolViolation(
                 f"reply codes {self._code} and {code} in one reply: {_shown(line)}", code, line

@@ -13,7 +13,6 @@ from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
-from ..secret import Hidden
 from .channel import Channel
 from .command import (
     Auth,
@@ -64,7 +63,6 @@ class Session:
         self._unanswered: deque[Command] = deque()
         self._output = Output()
         self.eof = False
-        self._secrets: tuple[Hidden, ...] = ()
         self._peeked: Reply | None = None
         self._last: Reply | None = None
         self.forget()
@@ -207,7 +205,8 @@ class Session:
         ProtocolViolation: the next reply could not be paired any more.
         """
         if self.has_input:
-            reply = self._parse()
+            reply, self._peeked = self._peeked, None
+            reply = reply or self._parse()
             if reply is not None:
                 self.transcript.note(reply)
             self.abandon("the server spoke unasked")
@@ -255,7 +254,8 @@ class Session:
             raise self._ended()  # A 421 to another command has answered them all.
         command = self._unanswered[0]
         self.phase = command.phase or Phase.COMMAND
-        reply = self._parse()
+        reply, self._peeked = self._peeked, None
+        reply = reply or self._parse()
         if reply is None:
             if self.eof:
                 raise self._ended()
@@ -298,23 +298,11 @@ class Session:
         return replies
 
     def _parse(self) -> Reply | None:
-        reply, self._peeked = self._peeked, None
-        if reply is not None:
-            return reply
-        garbage = None
         try:
-            reply = self._parser.next_reply()
-        except ProtocolViolation as violation:
+            return self._parser.next_reply()
+        except ProtocolViolation:
             self.abandon("the server sent something that is no reply")
-            # An echo of what was secret is in its text and in the parser's frames: a new error.
-            text = self._masked(str(violation).encode()).decode()
-            error = self._masked(violation.smtp_error)
-            garbage = ProtocolViolation(text, violation.smtp_code, error)
-        if garbage is not None:
-            raise garbage
-        if reply is not None and self._tells_secret(reply):
-            reply = Reply(reply.code, tuple(map(self._masked, reply.lines)))
-        return reply
+            raise
 
     def _check_timing(self, command: Command, reply: Reply) -> None:
         """Judge a reply to what was not sent to its end."""
@@ -366,21 +354,7 @@ class Session:
 
     def guard(self, secret: bytes) -> None:
         """Mask this in every later reply: some servers echo the command they refuse."""
-        # Shorter ones are in too many innocent words, and guessed sooner than read.
-        if len(secret) > 3:
-            self._secrets += (Hidden(secret),)
-
-    def _tells_secret(self, reply: Reply) -> bool:
-        for secret in self._secrets:
-            for line in reply.lines:
-                if line.find(secret) >= 0:
-                    return True
-        return False
-
-    def _masked(self, line: bytes) -> bytes:
-        for secret in self._secrets:
-            line = line.replace(secret, b"***")
-        return line
+        self._parser.guard(secret)
 
     @property
     def asked_for_secret(self) -> bool:

@@ -7,12 +7,11 @@ server that drips octets does not extend it. Reading goes on while writing.
 from __future__ import annotations
 
 import contextlib
-import math
-import select
 import socket
 import ssl
 import time
-from typing import Any, TypeVar, cast
+from collections.abc import Iterable
+from typing import TypeVar, cast
 
 from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
 from ..options import Timeouts
@@ -20,6 +19,7 @@ from ..protocol.command import Errand, Need
 from ..protocol.session import Dialogue, Session
 from ..tls import inspect, keep_session, session_for
 from .connect import open_socket
+from .wait import READ, WRITE, Waiter
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ T = TypeVar("T")
 BLOCK = 64 * 1024
 # The mail is delivered by then; its sender should not wait for a server that will not part.
 PATIENCE_AT_QUIT = 5.0
-READ, WRITE = 1, 2
 _WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 
 
@@ -211,16 +210,16 @@ class Connection:
             chunks = self.session.data_to_send()
             if not chunks:
                 return wrote
-            data = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-            for start in range(0, len(data), BLOCK):
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            for block in _blocks(data):
                 if watchful:
                     self._look()
-                wrote = self._write_block(data[start : start + BLOCK])
+                wrote = self._write_block(block)
                 if not wrote:
                     self.session.stop_writing()
                     return True
 
-    def _write_block(self, block: memoryview) -> bool:
+    def _write_block(self, block: bytes | memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
         # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled away.
         deadline = _after(self.timeouts.reply)
@@ -240,7 +239,9 @@ class Connection:
                 return False
             else:
                 self.session.sent(written)
-                block = block[written:]
+                if written == len(block):
+                    return True
+                block = memoryview(block)[written:]
                 continue
             self.session.sent(0)
             ready = self._wait(event, deadline)
@@ -350,43 +351,12 @@ class Connection:
         return Disconnected(f"the connection was lost: {exc.strerror or exc}")
 
 
+def _blocks(data: bytes) -> Iterable[bytes | memoryview]:
+    if len(data) <= BLOCK:
+        return (data,)
+    view = memoryview(data)
+    return (view[start : start + BLOCK] for start in range(0, len(view), BLOCK))
+
+
 def _after(seconds: float | None) -> float | None:
     return None if seconds is None else time.monotonic() + seconds
-
-
-def _seconds_until(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
-class Waiter:
-    """Waits until one socket is ready: by `poll`, or by `select` where there is nothing better."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._fd = sock.fileno()
-        self._poll: Any = select.poll() if hasattr(select, "poll") else None
-        self._asked = 0
-
-    def wait(self, events: int, deadline: float | None) -> int:
-        """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
-        timeout = _seconds_until(deadline)
-        if self._poll is None:
-            reading = [self._fd] if events & READ else []
-            writing = [self._fd] if events & WRITE else []
-            readable, writable, _ = select.select(reading, writing, [], timeout)
-            return (READ if readable else 0) | (WRITE if writable else 0)
-        if events != self._asked:
-            asked = (select.POLLIN if events & READ else 0) | (
-                select.POLLOUT if events & WRITE else 0
-            )
-            self._poll.register(self._fd, asked)
-            self._asked = events
-        return self._ready(events, None if timeout is None else math.ceil(timeout * 1000))
-
-    def _ready(self, events: int, milliseconds: int | None) -> int:
-        found = self._poll.poll(milliseconds)
-        if not found:
-            return 0
-        event = found[0][1]
-        # An error or a hang-up is found out by whatever is tried next.
-        ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
-        return ready & events

@@ -1,0 +1,49 @@
+"""Waiting for one socket."""
+
+from __future__ import annotations
+
+import math
+import select
+import socket
+import time
+from typing import Any
+
+READ, WRITE = 1, 2
+
+
+def _seconds_until(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+class Waiter:
+    """Waits until one socket is ready: by `poll`, or by `select` where there is nothing better."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._fd = sock.fileno()
+        self._poll: Any = select.poll() if hasattr(select, "poll") else None
+        self._asked = 0
+
+    def wait(self, events: int, deadline: float | None) -> int:
+        """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
+        timeout = _seconds_until(deadline)
+        if self._poll is None:
+            reading = [self._fd] if events & READ else []
+            writing = [self._fd] if events & WRITE else []
+            readable, writable, _ = select.select(reading, writing, [], timeout)
+            return (READ if readable else 0) | (WRITE if writable else 0)
+        if events != self._asked:
+            asked = (select.POLLIN if events & READ else 0) | (
+                select.POLLOUT if events & WRITE else 0
+            )
+            self._poll.register(self._fd, asked)
+            self._asked = events
+        return self._ready(events, None if timeout is None else math.ceil(timeout * 1000))
+
+    def _ready(self, events: int, milliseconds: int | None) -> int:
+        found = self._poll.poll(milliseconds)
+        if not found:
+            return 0
+        event = found[0][1]
+        # An error or a hang-up is found out by whatever is tried next.
+        ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
+        return ready & events
