@@ -99,7 +99,8 @@ _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.M
 
 def message_id(content: bytes) -> str | None:
     """The Message-ID field of the header of `content`, None if there is none."""
-    match = _MESSAGE_ID.search(header_of(content))
+    end = content.find(b"\r\n\r\n")
+    match = _MESSAGE_ID.search(content, 0, end + 2 if end >= 0 else len(content))
     return None if match is None else match[1].decode("utf-8", "backslashreplace")
 
 

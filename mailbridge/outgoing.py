@@ -43,21 +43,21 @@ class Outgoing:
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused = OnRefused.RAISE,
     ) -> None:
+        put = object.__setattr__
+        put(self, "envelope", envelope)
+        put(self, "content", body(content))
         # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
-        checked = {
-            "envelope": envelope,
-            "content": body(content),
-            "mail_options": check_parameters(mail_options, smtputf8=True),
-            "rcpt_options": check_parameters(rcpt_options, smtputf8=True),
-            "on_refused": on_refused,
-        }
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
+        put(self, "mail_options", check_parameters(mail_options, smtputf8=True))
+        put(self, "rcpt_options", check_parameters(rcpt_options, smtputf8=True))
+        put(self, "on_refused", on_refused)
 
     @property
     def message_id(self) -> str | None:
         """The Message-ID field, if it is in the first piece of the content."""
-        return message_id(next(self.content.pieces(), b""))
+        content = self.content
+        if isinstance(content, Buffer):
+            return message_id(content.data)
+        return message_id(next(content.pieces(), b""))
 
     @property
     def has_utf8_header(self) -> bool:
@@ -106,7 +106,9 @@ class Outgoing:
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
         mail.by_bdat = session.chunking
         mail.all_or_nothing = self.on_refused is OnRefused.ABORT
-        mail.settle(unreachable, State.REFUSED, None, reason="needs SMTPUTF8, not offered here")
+        if unreachable:
+            reason = "needs SMTPUTF8, not offered here"
+            mail.settle(unreachable, State.REFUSED, None, reason=reason)
         return mail
 
 

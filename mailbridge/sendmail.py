@@ -31,6 +31,32 @@ def plan(
     extensions = session.extensions
     if isinstance(content, bytes):
         content = Buffer(content)
+    options: list[str] = []
+    names: set[str] = set()
+    if mail_options or not content.is_ascii:
+        options = _options(session, content, mail_options)
+        names = set(map(_name, options))
+    parameters = [option for option in options if extensions.allows(option)]
+    if extensions.offers("SIZE") and "SIZE" not in names:
+        parameters.insert(0, f"SIZE={content.size}")
+    mail = MailTransaction(
+        envelope,
+        content,
+        parameters,
+        [option for option in rcpt_options if extensions.allows(option)],
+        smtputf8="SMTPUTF8" in names,
+        max_recipients=extensions.rcpt_max,
+    )
+    limit = extensions.size_limit
+    if limit is not None and content.size > limit:
+        text = f"5.3.4 message of {content.size} octets exceeds the server's {limit}"
+        mail.refuse_locally(552, text)
+    return mail
+
+
+def _options(session: Session, content: Body, mail_options: Iterable[str]) -> list[str]:
+    """The parameters of MAIL that were asked for, with BODY as the content has it."""
+    extensions = session.extensions
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
     if not content.is_ascii:
         # What the caller says of BODY must be true of the content.
@@ -48,23 +74,7 @@ def plan(
             raise NotSupported(f"{name} not supported by server")
     if "REQUIRETLS" in names and not session.channel.verified:
         raise _needs_verified_tls()
-    parameters = [option for option in options if extensions.allows(option)]
-    if extensions.offers("SIZE") and "SIZE" not in names:
-        parameters.insert(0, f"SIZE={content.size}")
-    mail = MailTransaction(
-        envelope,
-        content,
-        parameters,
-        [option for option in rcpt_options if extensions.allows(option)],
-        smtputf8="SMTPUTF8" in names,
-        max_recipients=extensions.rcpt_max,
-    )
-    if extensions.size_limit is not None and content.size > extensions.size_limit:
-        text = (
-            f"5.3.4 message of {content.size} octets exceeds the server's {extensions.size_limit}"
-        )
-        mail.refuse_locally(552, text)
-    return mail
+    return options
 
 
 def _needs_verified_tls() -> NotSupported:

@@ -75,16 +75,18 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
 
     Raises InvalidInput for anything else: a space would smuggle in another parameter.
     """
+    if parameters == ():
+        return ()
     if isinstance(parameters, str):
         raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
     if not parameters:
         return ()
     pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
     checked = tuple(parameters)
-    if _PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):
-        raise prohibited(" ".join(checked))
     for parameter in checked:
         if not pattern.fullmatch(parameter):
+            if _PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):
+                raise prohibited(" ".join(checked))
             raise InvalidInput(
                 f"ESMTP option {parameter!a} is not of the form KEYWORD or KEYWORD=value,"
                 " one in each item"
@@ -206,10 +208,11 @@ class Rcpt(Command):
 
 
 def _with_parameters(verb: bytes, parameters: Sequence[str], smtputf8: bool) -> bytes:
-    """The line for a verb with its path. A path is made of parsed parts, so it is clean."""
+    """The line for a verb with its path, which is made of parsed parts, and checked parameters."""
     if not parameters:
         return verb + CRLF
-    return command_line(verb, *check_parameters(parameters, smtputf8))
+    checked = " ".join(check_parameters(parameters, smtputf8))
+    return b"%b %b\r\n" % (verb, checked.encode())
 
 
 class Data(Command):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import IO, Protocol
 
 from ..errors import InvalidInput, NonASCII
@@ -154,15 +155,17 @@ def stuffed(content: bytes) -> bytes:
     return content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
-def stuffed_pieces(content: Body) -> Iterator[bytes]:
+def stuffed_pieces(content: Body) -> Iterable[bytes]:
     """What `stuffed` makes of the whole, piece by piece."""
     if not getattr(content, "leading_dots", True):
-        yield from content.pieces()
-        yield b".\r\n"
-        return
-    if content.size <= PIECE:
-        yield stuffed(b"".join(content.pieces()))
-        return
+        return chain(content.pieces(), (b".\r\n",))
+    if content.size > PIECE:
+        return _stuffed_in_pieces(content)
+    whole = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
+    return (stuffed(whole),)
+
+
+def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:
     tail = b"\r\n"
     for piece in content.pieces():
         # With the two octets before it, a dot at a border is seen to begin a line.

@@ -152,11 +152,12 @@ class Connection:
         wrote = self._write()
         if self.session.eof or self.session.answer_is_here:
             return
+        seconds = self._seconds(need)
         waiting_for = (self.session.answered, need)
         if wrote or waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
-            self._deadline = _after(self._seconds(need))
-        self._read(self._deadline, self._seconds(need))
+            self._deadline = _after(seconds)
+        self._read(self._deadline, seconds)
 
     def _seconds(self, need: Need) -> float | None:
         if need is Need.FINAL_REPLY:
