@@ -10,6 +10,7 @@ from flask import Flask, current_app, has_app_context
 
 from mailbridge import DeliveryReport
 
+from .cli import mail_commands
 from .config import Config
 from .message import Message, Recipient
 from .signals import recorded
@@ -30,10 +31,14 @@ class Mail:
     def init_app(self, app: Flask) -> MailState:
         """Read the MAIL_* names in ``app.config`` and keep the result in ``app.extensions``.
 
+        The application gets the commands ``flask mail check`` and ``flask mail send``.
+
         Returns the state. Raises mailbridge.OptionError (a ValueError) that names the setting.
         """
         state = MailState(Config.from_mapping(app.config, debug=app.debug), app.config, app)
         app.extensions["mail"] = state
+        # An application's own commands of that name come first.
+        app.cli.commands.setdefault("mail", mail_commands)
         return state
 
     def init_mail(

@@ -1,7 +1,7 @@
 """A private Exim: configuration, spool and stored mail in a temporary directory, on loopback.
 
-``refused@`` any domain is answered 550, ``deferred@`` 451, ``greylisted@`` 451 the first time; a
-header ``X-Refuse-Content: yes`` gets 550 after the dot. Everybody else's mail is stored.
+X
+``X-Refuse-Content: yes`` gets 550 after the dot. Everybody else's mail is stored.
 """
 
 from __future__ import annotations
