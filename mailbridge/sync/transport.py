@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
@@ -20,10 +18,9 @@ from ..protocol.transcript import Listener
 from ..report import DeliveryReport, OnRefused
 from .batch import Batch
 from .driver import Connection
+from .forks import renew_after_fork
 from .pool import Lease, Pool, pool_for
 
-# Those whose lock another thread may hold at the moment of a fork.
-_transports: weakref.WeakSet[Transport] = weakref.WeakSet()
 # Whose turn it is, for the transports of this process that take the same relays in turn.
 _turns: dict[tuple[Relay, ...], Iterator[int]] = {}
 
@@ -57,7 +54,7 @@ class Transport:
         self.listener = listener
         self._lock = threading.RLock()
         self._kept: Lease | None = None
-        _transports.add(self)
+        renew_after_fork(self)
 
     @property
     def relay(self) -> Relay:
@@ -305,12 +302,3 @@ def deliver(pool: Pool, lease: Lease, outgoing: Outgoing) -> DeliveryReport:
         report = not_attempted(outgoing, error, pool.relay)
     pool.learn(report)
     return describe(report, outgoing, pool.relay, session.transcript)
-
-
-def _after_fork() -> None:
-    for transport in list(_transports):
-        transport.renew_lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -17,6 +17,7 @@ from django.utils.functional import cached_property
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport
 from mailbridge.outgoing import warn_of_refused
+from mailbridge.sync.forks import renew_after_fork
 
 from .. import conf, exceptions, signals
 from ..batch import Batch, attach
@@ -98,6 +99,7 @@ class EmailBackend(BaseEmailBackend):
         self.connection: Any = None
         self._partial_connection: Any = None
         self._lock = threading.RLock()
+        renew_after_fork(self)
 
     # What subclasses override.
 
@@ -123,6 +125,10 @@ class EmailBackend(BaseEmailBackend):
         return addr_spec(address, force_ascii)
 
     # Opening and closing.
+
+    def renew_lock(self) -> None:
+        """In a forked child: the thread that may have held the lock does not exist here."""
+        self._lock = threading.RLock()
 
     def open(self) -> bool | None:
         """Get a connection that is logged in, unless there is one: one that is kept, or a new one.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -287,3 +289,35 @@ def test_round_robin(backend: Make, smtpd: ScriptedServer) -> None:
             sender = backend(relays=second.url, round_robin=True)
             assert sender.send_messages([message()]) == 1
         assert (len(smtpd.messages), len(second.messages)) == (2, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+def test_a_child_finds_the_lock_of_a_shared_backend_free(
+    backend: Make, smtpd: ScriptedServer
+) -> None:
+    shared = backend()
+    held, go_on = threading.Event(), threading.Event()
+
+    class Slow(EmailMessage):
+        def recipients(self) -> list[str]:
+            held.set()
+            go_on.wait(10)
+            return super().recipients()
+
+    slow = Slow("Subject", "Body", "me@example.org", ["a@example.com"])
+    sender = threading.Thread(target=shared.send_messages, args=([slow],))
+    sender.start()
+    assert held.wait(10)
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)  # a deadlock ends the child
+        os._exit(0 if shared.send_messages([message("child@example.com")]) == 1 else 2)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    go_on.set()
+    sender.join()
+    assert status == 0
+    assert sorted(each.recipients for each in smtpd.messages) == [
+        ("a@example.com",),
+        ("child@example.com",),
+    ]
