@@ -165,7 +165,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m example_project.demo")
     parser.add_argument("--once", action="store_true", help="end after the four sendings")
     once = parser.parse_args().once
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Also where a shell that starts it in the background has it ignore Ctrl-C.
+    for end in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(end, signal.default_int_handler)
     try:
         with scripted_relay(int(os.environ.get("SMTP_PORT", "0"))) as relay:
             introduce(relay)

@@ -1,6 +1,6 @@
 """A private Exim: configuration, spool and stored mail in a temporary directory, on loopback.
 
-X
+``refused@`` any domain is answered 550, ``deferred@`` 451; a header
 ``X-Refuse-Content: yes`` gets 550 after the dot. Everybody else's mail is stored.
 """
 
