@@ -12,6 +12,7 @@ import trustme
 
 import mailbridge
 from mailbridge import Envelope, Relay, Transport
+from mailbridge.tls import tls_context
 from tests.interop import debian
 from tests.interop.exim import PACKAGES, Exim, start_exim
 
@@ -64,7 +65,7 @@ def test_stored_is_what_was_sent(exim: Exim, ca_file: str, tls: str) -> None:
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5"])
 def test_login(exim: Exim, ca_file: str, mechanism: str) -> None:
     with mailbridge.SMTP(exim.host, exim.port, timeout=10) as smtp:
-        context = mailbridge.sync.connect.tls_context(ca_file=ca_file)
+        context = tls_context(ca_file=ca_file)
         smtp.starttls(context=context)
         smtp.ehlo()
         smtp.esmtp_features["auth"] = mechanism
