@@ -149,6 +149,8 @@ class ReplyParser:
         while self._lines:
             # What is secret is masked before anybody can quote the line.
             raw = Hidden(self._lines.popleft())
+            if len(raw) > MAX_REPLY_LINE:
+                raise _too_long(self._masked(raw))
             reply = self._take_line(self._masked(raw))
             if reply is None:
                 continue
@@ -167,8 +169,6 @@ class ReplyParser:
     def _take_line(self, line: bytes) -> Reply | None:
         """Add a line to the reply it belongs to; return that if this was its last."""
         line = line.removesuffix(b"\r")
-        if len(line) > MAX_REPLY_LINE:
-            raise _too_long(line)
         match = _LINE.fullmatch(line)
         if match is None:
             raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)

@@ -111,6 +111,7 @@ def test_a_line_may_be_as_long_as_the_limit(count: int) -> None:
     replies, violation = parsed(line * count + b"250 \r\n")
     assert violation is None
     assert len(replies[0].lines) == count + 1
+    assert parsed(line[:-2] + b"x\r\n")[1] is not None
     assert parsed(line[:-2] + b"xx\r\n")[1] is not None
 
 
