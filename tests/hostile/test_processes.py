@@ -6,7 +6,6 @@ import http.client
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -187,26 +186,14 @@ def app(environ, start_response):
 """
 
 
-class _OverUnix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=PATIENCE)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(PATIENCE)
-        self.sock.connect(str(self._path))
-
-
 @pytest.mark.parametrize("worker", ["sync", "gthread"])
 def test_gunicorn_that_preloads(smtpd: ScriptedServer, tmp_path: Path, worker: str) -> None:
     """Workers of gunicorn share the parent's transport and none of its connections."""
     pytest.importorskip("gunicorn", reason="gunicorn is missing: pip install gunicorn")
     (tmp_path / "application.py").write_text(APP)
-    path = tmp_path / "socket"
     options = ["--preload", "--workers=2", f"--worker-class={worker}", "--threads=2"]
     master = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", *options, f"--bind=unix:{path}", "application:app"],
+        [sys.executable, "-m", "gunicorn", *options, "--bind=127.0.0.1:0", "application:app"],
         cwd=tmp_path,
         env={
             **os.environ,
@@ -218,10 +205,9 @@ def test_gunicorn_that_preloads(smtpd: ScriptedServer, tmp_path: Path, worker: s
     )
     assert master.stderr is not None
     try:
-        for line in master.stderr:
-            if "Booting worker" in line:
-                break
-        answers = [_get(path, f"/mail-{n}") for n in range(20)]
+        banner = next(line for line in master.stderr if "Listening at" in line)
+        port = int(banner.split("http://127.0.0.1:")[1].split()[0])
+        answers = [_get(port, f"/mail-{n}") for n in range(20)]
     finally:
         master.terminate()
         noise = master.communicate(timeout=20)[1]
@@ -233,8 +219,8 @@ def test_gunicorn_that_preloads(smtpd: ScriptedServer, tmp_path: Path, worker: s
     assert parents.isdisjoint(m.connection for m in smtpd.messages if m.content != b"preloaded\r\n")
 
 
-def _get(path: Path, page: str) -> str:
-    connection = _OverUnix(path)
+def _get(port: int, page: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         connection.request("GET", page)
         response = connection.getresponse()
