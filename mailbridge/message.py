@@ -99,15 +99,18 @@ _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.M
 
 def message_id(content: bytes) -> str | None:
     """The Message-ID field of the header of `content`, None if there is none."""
-    end = content.find(b"\r\n\r\n")
-    match = _MESSAGE_ID.search(content, 0, end + 2 if end >= 0 else len(content))
+    match = _MESSAGE_ID.search(content, 0, _header_end(content))
     return None if match is None else match[1].decode("utf-8", "backslashreplace")
 
 
 def header_of(content: bytes) -> bytes:
     """The header of `content` (or of its first piece), with the line end of its last field."""
+    return content[: _header_end(content)]
+
+
+def _header_end(content: bytes) -> int:
     end = content.find(b"\r\n\r\n")
-    return content if end < 0 else content[: end + 2]
+    return len(content) if end < 0 else end + 2
 
 
 def seven_bit(content: bytes) -> bytes:

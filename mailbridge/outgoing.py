@@ -54,10 +54,7 @@ class Outgoing:
     @property
     def message_id(self) -> str | None:
         """The Message-ID field, if it is in the first piece of the content."""
-        content = self.content
-        if isinstance(content, Buffer):
-            return message_id(content.data)
-        return message_id(next(content.pieces(), b""))
+        return message_id(next(self.content.pieces(), b""))
 
     @property
     def has_utf8_header(self) -> bool:

@@ -200,7 +200,7 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
         if not isinstance(connection, OpenConnection):
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))
-            given = _fitted(connection, bytes(content))
+            given = _fitted(connection, bytes(given))
         outcome = connection.sendmail(sender or "", recipients, given)
     except smtplib.SMTPException as exc:
         report = _report_of_error(exc, sender, recipients)

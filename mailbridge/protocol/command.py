@@ -75,8 +75,6 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
 
     Raises InvalidInput for anything else: a space would smuggle in another parameter.
     """
-    if parameters == ():
-        return ()
     if isinstance(parameters, str):
         raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
     if not parameters:

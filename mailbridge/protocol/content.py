@@ -161,8 +161,7 @@ def stuffed_pieces(content: Body) -> Iterable[bytes]:
         return chain(content.pieces(), (b".\r\n",))
     if content.size > PIECE:
         return _stuffed_in_pieces(content)
-    whole = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
-    return (stuffed(whole),)
+    return (stuffed(b"".join(content.pieces())),)
 
 
 def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:
@@ -177,10 +176,8 @@ def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:
 def pieces(wire: bytes) -> Iterator[bytes]:
     """`wire` in pieces of at most PIECE octets."""
     if len(wire) <= PIECE:
-        yield wire
-        return
-    for start in range(0, len(wire), PIECE):
-        yield wire[start : start + PIECE]
+        return iter((wire,))
+    return (wire[start : start + PIECE] for start in range(0, len(wire), PIECE))
 
 
 class Chunks:

@@ -87,7 +87,7 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
 
     `ahead` is for a group that is sent before the transaction in front of it has ended.
     """
-    commands = list(mail.start())
+    commands = mail.start()
     if not commands:
         return False
     mail.begun = True
@@ -100,14 +100,13 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
         # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
         if not (mail.all_or_nothing or mail.by_bdat):
             commands.append(Data())
-        mail.group = commands
         session.send(*commands)
     return True
 
 
 def _hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """Read every reply of the group that was sent."""
-    for command in mail.group:
+    for command in mail.commands:
         reply = session.take_reply()
         if reply is None:
             reply = yield from session.reply()

@@ -151,11 +151,6 @@ class Session:
         return self._output.at_content
 
     @property
-    def oldest_unanswered(self) -> Command | None:
-        """The command whose reply comes next; None if every one is answered."""
-        return self._unanswered[0] if self._unanswered else None
-
-    @property
     def pipelining(self) -> bool:
         """True if commands may be sent in groups (RFC 2920)."""
         return "pipelining" in self.extensions

@@ -38,7 +38,6 @@ class MailTransaction:
     # What this round, one MAIL to its end, has come to.
     begun: bool = False
     commands: list[Command] = field(default_factory=list)
-    group: list[Command] = field(default_factory=list)
     offered: list[Rcpt] = field(default_factory=list)
     mail_reply: Reply | None = None
     data_reply: Reply | None = None
