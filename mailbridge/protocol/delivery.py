@@ -16,7 +16,7 @@ from ..errors import (
     SenderRefused,
 )
 from ..report import DeliveryReport, Phase, State
-from .command import Bdat, Content, Data, Mail, Rset
+from .command import Bdat, Content, Data, Mail, Need, Rset
 from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
 from .reply import Reply
@@ -231,11 +231,17 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[R
 
 
 def _drain(session: Session, replies: int) -> Dialogue[None]:
-    """Hear what answers the chunks behind a refused one. The refusal stands, whatever comes."""
+    """Hear what answers the chunks behind a refused one. The refusal stands, whatever comes.
+
+    So nobody waits long for it: the connection is all that can be lost.
+    """
     try:
         # One that came before its chunk was sent to the end has ended the session.
-        if session.alive:
-            yield from session.replies(replies)
+        while replies and session.alive:
+            if session.take_reply() is None:
+                yield Need.GOODBYE
+            else:
+                replies -= 1
     except Disconnected:
         session.abandon("the connection was lost behind a refused chunk")
 

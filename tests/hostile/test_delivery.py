@@ -6,6 +6,7 @@ And several mails on their way at once: what is told of each is true.
 from __future__ import annotations
 
 import threading
+import time
 
 import django.core.mail
 import flask
@@ -16,6 +17,7 @@ import mailbridge
 import mailbridge_django
 import mailbridge_flask
 from mailbridge import Envelope, Relay, RetryPolicy, Transport
+from mailbridge.sync import driver
 from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, transport
@@ -190,8 +192,10 @@ def test_a_flood_of_replies_while_we_write() -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("early", ["552 5.3.4 too big", "451 4.3.0 full"])
 @pytest.mark.parametrize("then", ["reads on", "closes", "resets", "stops reading"])
-def test_early_refusal(way: str, early: str, then: str) -> None:
+def test_early_refusal(way: str, early: str, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early 4yz or 5yz in the middle of the content, by DATA or BDAT: read and reported."""
+    # What a silent server is waited for once the mail's outcome is known.
+    monkeypatch.setattr(driver, "PATIENCE_AT_QUIT", 0.1)
     done = threading.Event()
     big = b"x" * 76 + b"\r\n"
     ends = {
@@ -209,11 +213,13 @@ def test_early_refusal(way: str, early: str, then: str) -> None:
         peer.say(early)
         ends[then](peer)
 
-    patience = 2 if then == "stops reading" else 10
+    patience = 1 if then == "stops reading" else 10
+    started = time.monotonic()
     with RawServer(dialogue, receive_buffer=4096) as server:
         with pytest.raises(mailbridge.MessageRefused, match=early[10:]) as caught:
             transport(server, timeout=patience).send(ENVELOPE, big * 150_000)
         done.set()
+    assert time.monotonic() - started < 5
     report = caught.value.report
     assert (report.refused if early[0] == "5" else report.deferred) == (TO,)
     assert not caught.value.session_usable

@@ -12,9 +12,11 @@ from mailbridge import (
     MessageRefused,
     ProtocolViolation,
     RecipientsRefused,
+    ReplyTimeout,
     SenderRefused,
 )
 from mailbridge.protocol import delivery, dialogue
+from mailbridge.protocol.command import Need
 from mailbridge.protocol.content import Buffer
 from mailbridge.protocol.session import Session
 from mailbridge.protocol.transaction import MailTransaction
@@ -302,6 +304,26 @@ def test_a_refused_chunk_is_followed_by_rset() -> None:
     assert report.refused == ("b@x.org",)
     assert report["b@x.org"].reply.code == 552
     assert session.usable
+
+
+def test_nobody_waits_long_behind_a_refused_chunk() -> None:
+    """The refusal stands: a server that says no more costs its connection, and not a minute."""
+    session = Session()
+    session.extensions.update(pipelining="", chunking="")
+    content = b"\r\n" * (2 * delivery.CHUNK)
+    deliver = delivery.deliver(session, mail("b@x.org", content=content, by_bdat=True))
+    next(deliver)
+    written(session)
+    session.receive_data(b"250 Ok\r\n250 Ok\r\n")
+    next(deliver)
+    while written(session):
+        pass
+    session.receive_data(b"552 5.3.4 Too big\r\n")
+    assert next(deliver) is Need.GOODBYE
+    with pytest.raises(StopIteration) as done:
+        deliver.throw(ReplyTimeout("timed out"))
+    assert done.value.value.refused == ("b@x.org",)
+    assert not session.usable
 
 
 def test_what_follows_a_chunk_begins_with_rset() -> None:

@@ -130,7 +130,9 @@ def test_unix_socket(tmp_path: Path) -> None:
             assert lmtp.sendmail(SENDER, TO, CONTENT) == {}
         relay = mailbridge.Relay(host=str(path), lmtp=True, local_hostname="me")
         assert mailbridge.Transport(relay).send(ENVELOPE, CONTENT).accepted == (TO,)
+        mailbridge.close_pools()
         thread.join(5)
+        assert not thread.is_alive()
     assert [peer.commands[0] for peer in peers] == ["LHLO me"] * 2
     with pytest.raises(mailbridge.ConnectError, match="lmtp"):
         LMTP(str(tmp_path / "no-lmtp"), timeout=5)
