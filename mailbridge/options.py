@@ -275,27 +275,36 @@ class Relay:
         return f"Relay({scheme}://{user}{self.address}{tls})"
 
 
-_TIMEOUT_OPTIONS = {
+#: Options that are parts of other values, and the fields they are there.
+TIMEOUT_OPTIONS = {
     "connect_timeout": "connect",
     "reply_timeout": "reply",
     "final_reply_timeout": "final_reply",
 }
-_POOL_OPTIONS = {
+POOL_OPTIONS = {
     name: name
     for name in ("max_connections", "max_messages", "max_age", "idle_timeout", "max_per_second")
 } | {"pool_timeout": "wait_timeout"}
+RETRY_OPTIONS = {
+    "tries": "tries",
+    "retry_delay": "delay",
+    "retry_max_delay": "max_delay",
+    "retry_deadline": "deadline",
+}
+#: Options of a Transport, by the names that the frameworks have for them.
+TRANSPORT_OPTIONS = frozenset({"on_refused", "relays", "round_robin", *RETRY_OPTIONS})
 #: Every option that `Relay.from_options` takes.
 OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     "url",
     "timeout",
-    *_TIMEOUT_OPTIONS,
-    *_POOL_OPTIONS,
+    *TIMEOUT_OPTIONS,
+    *POOL_OPTIONS,
 }
 
 
 def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
-    changes = {field: values.pop(name) for name, field in _POOL_OPTIONS.items() if name in values}
+    changes = {field: values.pop(name) for name, field in POOL_OPTIONS.items() if name in values}
     return {**values, "pool": replace(values.get("pool", PoolOptions()), **changes)}
 
 
@@ -306,7 +315,7 @@ def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
         raise OptionError(f"timeouts must be a Timeouts, not {timeouts!r}; see timeout")
     if "timeout" in values:
         timeouts = Timeouts.all(seconds("timeout", values.pop("timeout")))
-    for option, name in _TIMEOUT_OPTIONS.items():
+    for option, name in TIMEOUT_OPTIONS.items():
         if option in values:
             timeouts = replace(timeouts, **{name: seconds(option, values.pop(option))})
     return {**values, "timeouts": timeouts}

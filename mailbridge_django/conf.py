@@ -31,7 +31,7 @@ from mailbridge import (
 )
 from mailbridge.convert import boolean, words
 from mailbridge.host import check_helo_name
-from mailbridge.options import OPTION_NAMES
+from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
 
 if TYPE_CHECKING:
@@ -49,16 +49,8 @@ DJANGO_OPTIONS = {
     "ssl_keyfile": "EMAIL_SSL_KEYFILE",
     "ssl_certfile": "EMAIL_SSL_CERTFILE",
 }
-#: When to try again: fields of RetryPolicy.
-RETRY_OPTIONS = {
-    "tries": "tries",
-    "retry_delay": "delay",
-    "retry_max_delay": "max_delay",
-    "retry_deadline": "deadline",
-}
-_OF_TRANSPORT = {"on_refused", "relays", "round_robin", *RETRY_OPTIONS}
 #: Ours: keyword arguments, so OPTIONS under MAILERS, and keys of MAILBRIDGE.
-OWN_OPTIONS = (OPTION_NAMES | _OF_TRANSPORT) - DJANGO_OPTIONS.keys()
+OWN_OPTIONS = (OPTION_NAMES | TRANSPORT_OPTIONS) - DJANGO_OPTIONS.keys()
 #: What a url says; with one, these are not taken from EMAIL_*.
 _IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
 _FILES = ("ca_file", "certfile", "keyfile")
@@ -194,7 +186,7 @@ def _check_contradictions(
 
 def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
     own = dict(own)
-    transport = {name: own.pop(name) for name in _OF_TRANSPORT & own.keys()}
+    transport = {name: own.pop(name) for name in TRANSPORT_OPTIONS & own.keys()}
     files = {name: own.pop(name) for name in _FILES if name in own}
     options = own | {n: given[n] for n in ("host", "port", "timeout") if n in given}
     options |= credentials(given.get("username"), given.get("password"), own)

@@ -9,21 +9,20 @@ from typing import Any, Final
 
 from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
 from mailbridge.convert import words
-from mailbridge.options import OPTION_NAMES
+from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 
 from . import headers
 
+
+def setting_of(option: str) -> str:
+    """The name in app.config of an option of the core."""
+    return "MAIL_SERVER" if option == "host" else f"MAIL_{option.upper()}"
+
+
 #: Options of the relay under their names in app.config: MAIL_TIMEOUT is `timeout`, and so on.
-RELAY_SETTINGS: Final = {
-    "MAIL_SERVER" if name == "host" else f"MAIL_{name.upper()}": name for name in OPTION_NAMES
-}
+RELAY_SETTINGS: Final = {setting_of(name): name for name in OPTION_NAMES}
 #: When to try again: fields of RetryPolicy.
-RETRY_SETTINGS: Final = {
-    "MAIL_TRIES": "tries",
-    "MAIL_RETRY_DELAY": "delay",
-    "MAIL_RETRY_MAX_DELAY": "max_delay",
-    "MAIL_RETRY_DEADLINE": "deadline",
-}
+RETRY_SETTINGS: Final = {setting_of(name): field for name, field in RETRY_OPTIONS.items()}
 KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),

@@ -11,7 +11,8 @@ from flask import Flask
 
 from mailbridge import TLS, OnRefused, OptionError
 from mailbridge_flask import Config, Mail
-from mailbridge_flask.config import KNOWN
+from mailbridge_flask.config import KNOWN, setting_of
+from tests.option_samples import SAMPLES
 
 
 def read(**settings: Any) -> Config:
@@ -188,3 +189,14 @@ def test_a_mistake_is_named_as_the_user_wrote_it(settings: dict[str, Any], text:
 )
 def test_names_of_others_are_left_alone(settings: dict[str, Any]) -> None:
     read(**settings)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLES))
+def test_every_option_of_the_core_counts(name: str) -> None:
+    sample = SAMPLES[name]
+    beside = {} if name == "url" else {"host": "mail.example.org"}
+    given = {**beside, **sample.beside, name: sample.value}
+    config = Config.from_mapping({setting_of(option): value for option, value in given.items()})
+    assert sample.arrived(config.relay, config)
+    default = Config.from_mapping({"MAIL_SERVER": "other.example.org"})
+    assert not sample.arrived(default.relay, default)
