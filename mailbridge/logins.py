@@ -5,18 +5,19 @@ A wrong password in a thousand threads is one failed login, not a thousand, nor 
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any
 
+from . import forks
 from .errors import AuthenticationFailed
 from .options import Relay
 from .protocol import auth
 from .protocol.sasl import Credentials
 from .protocol.session import Dialogue, Session
+from .registry import Registry
 from .secret import Secret
 from .tokens import Wait, token
 
@@ -31,11 +32,12 @@ class Door:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._accepted = False
         self._under_way: Future[None] | None = None
+        self._accepted = False
         self._refused: AuthenticationFailed | None = None
         self._refused_at = 0.0
         self._refused_on = datetime.min.replace(tzinfo=UTC)
+        forks.watch(self)
 
     def check(self, pause: float, host: str) -> None:
         """Raise AuthenticationFailed if a refusal of less than `pause` seconds ago is known."""
@@ -88,8 +90,7 @@ class Door:
 
     def after_fork(self) -> None:
         """In a forked child: nobody is at the door. What is known stays."""
-        self.lock = threading.Lock()
-        self._under_way = None
+        self.lock, self._under_way = threading.Lock(), None
 
 
 def log_in(session: Session, relay: Relay) -> Dialogue[None]:
@@ -99,7 +100,7 @@ def log_in(session: Session, relay: Relay) -> Dialogue[None]:
     """
     if not relay.logs_in:
         return
-    door = door_of(relay)
+    door = _doors[_key(relay)]
     while True:
         wait, turn = door.enter(relay.auth_pause, relay.address)
         if wait is None:
@@ -152,8 +153,7 @@ def _is_final(error: AuthenticationFailed) -> bool:
     return 500 <= error.smtp_code < 600 and error.smtp_code not in _NOT_OF_CREDENTIALS
 
 
-_lock = threading.Lock()
-_doors: dict[tuple[Any, ...], Door] = {}
+_doors: Registry[tuple[Any, ...], Door] = Registry(Door, MAX_DOORS)
 
 
 def _key(relay: Relay) -> tuple[Any, ...]:
@@ -162,38 +162,12 @@ def _key(relay: Relay) -> tuple[Any, ...]:
     return relay.address, relay.username, relay.password, relay.token_provider, *shown
 
 
-def door_of(relay: Relay) -> Door:
-    """The process's logins with this relay's credentials."""
-    key = _key(relay)
-    with _lock:
-        door = _doors.pop(key, None) or Door()
-        _doors[key] = door
-        while len(_doors) > MAX_DOORS:
-            del _doors[next(iter(_doors))]
-        return door
-
-
 def check(relay: Relay) -> None:
     """Raise AuthenticationFailed if these credentials were refused a short while ago."""
     if relay.logs_in:
-        door_of(relay).check(relay.auth_pause, relay.address)
+        _doors[_key(relay)].check(relay.auth_pause, relay.address)
 
 
 def forget_logins(relay: Relay | None = None) -> None:
     """Forget what is known of this relay's login, or of all."""
-    with _lock:
-        if relay is None:
-            _doors.clear()
-        else:
-            _doors.pop(_key(relay), None)
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-    for door in _doors.values():
-        door.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    _doors.forget(None if relay is None else _key(relay))

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from . import logins
+from . import logins, opening
 from .envelope import Envelope
 from .errors import ConnectError, HostNotFound, InvalidInput, MailError, NotSupported
 from .findings import Findings, Outcome, Step
@@ -27,8 +27,8 @@ from .protocol import dialogue, sasl
 from .protocol.command import Mail, Rcpt
 from .protocol.reply import Reply
 from .secret import Secret
-from .sync import opening
 from .sync.connect import literal_of, open_socket
+from .sync.driver import Connection
 
 # A name with more addresses than this is not tried through to the end.
 MAX_ADDRESSES = 16
@@ -58,7 +58,7 @@ class _Run:
     def __init__(self, relay: Relay, envelope: Envelope | None) -> None:
         self._relay = relay
         self._envelope = envelope
-        self._connection = opening.new_connection(relay)
+        self._connection = Connection(**opening.terms(relay))
         self._session = self._connection.session
         self._hello_name = ""
         self._step = ""
@@ -176,7 +176,7 @@ class _Run:
         ):
             yield self._no_tls()
             return
-        opening.start_tls(self._connection, self._relay, self._hello_name)
+        self._connection.run(opening.start_tls(self._session, self._relay, self._hello_name))
         yield self._certificate()
         self._begin("ehlo in tls")
         step = self._keywords()

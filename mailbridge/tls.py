@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
+from . import forks
 from .errors import CertificateError, OptionError
 from .options import TLS, Relay
 from .protocol.channel import Channel
@@ -134,16 +135,42 @@ def inspect(
     )
 
 
-_sessions: weakref.WeakKeyDictionary[ssl.SSLContext, dict[_SessionKey, ssl.SSLSession]] = (
-    weakref.WeakKeyDictionary()
-)
-_lock = threading.Lock()
+class _Sessions:
+    """TLS sessions that may be resumed, of each context its own."""
+
+    def __init__(self) -> None:
+        self._kept: weakref.WeakKeyDictionary[ssl.SSLContext, dict[_SessionKey, ssl.SSLSession]]
+        self._kept = weakref.WeakKeyDictionary()
+        self.after_fork()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        self._lock = threading.Lock()
+
+    def get(self, context: ssl.SSLContext, key: _SessionKey) -> ssl.SSLSession | None:
+        with self._lock:
+            return self._kept.get(context, {}).get(key)
+
+    def put(self, context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSession) -> None:
+        with self._lock:
+            kept = self._kept.setdefault(context, {})
+            kept.pop(key, None)
+            kept[key] = session
+            while len(kept) > MAX_SESSIONS:
+                del kept[next(iter(kept))]
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+
+
+_sessions = _Sessions()
 
 
 def session_for(context: ssl.SSLContext, key: _SessionKey) -> ssl.SSLSession | None:
     """The TLS session to resume: of this context, with the same server, name and pins."""
-    with _lock:
-        return _sessions.get(context, {}).get(key)
+    return _sessions.get(context, key)
 
 
 def keep_session(context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSession | None) -> None:
@@ -151,26 +178,10 @@ def keep_session(context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSess
 
     To be called when something was read: with TLS 1.3 the tickets come after the handshake.
     """
-    if session is None:
-        return
-    with _lock:
-        kept = _sessions.setdefault(context, {})
-        kept.pop(key, None)
-        kept[key] = session
-        while len(kept) > MAX_SESSIONS:
-            del kept[next(iter(kept))]
+    if session is not None:
+        _sessions.put(context, key, session)
 
 
 def forget_sessions() -> None:
     """Resume none that was kept until now."""
-    with _lock:
-        _sessions.clear()
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    _sessions.clear()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -13,8 +12,10 @@ from datetime import UTC, datetime
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
+from . import forks
 from .errors import MailError
 from .protocol.session import Dialogue
+from .registry import Registry
 from .secret import Secret
 
 # A token must outlive the way to the server and the login.
@@ -43,9 +44,10 @@ class Tokens:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self._under_way: Future[Exception | None] | None = None
         self._token: Secret | None = None
         self._expires = 0.0
-        self._under_way: Future[Exception | None] | None = None
+        forks.watch(self)
 
     def claim(self, rejected: Secret | None) -> Secret | Future[Exception | None] | None:
         """A token that is good, a call under way to wait for, or None: call the provider now.
@@ -79,8 +81,7 @@ class Tokens:
 
     def after_fork(self) -> None:
         """In a forked child: nobody is under way."""
-        self.lock = threading.Lock()
-        self._under_way = None
+        self.lock, self._under_way = threading.Lock(), None
 
 
 class Call:
@@ -124,7 +125,7 @@ def token(provider: Callable[[], Any], rejected: Secret | None = None) -> Dialog
 
     Raises MailError if the provider fails.
     """
-    tokens = tokens_of(provider)
+    tokens = _tokens[provider]
     while True:
         held = tokens.claim(rejected)
         if isinstance(held, Secret):
@@ -170,32 +171,9 @@ def _failed(error: Exception) -> MailError:
     return failed
 
 
-_lock = threading.Lock()
-_tokens: dict[Callable[[], Any], Tokens] = {}
-
-
-def tokens_of(provider: Callable[[], Any]) -> Tokens:
-    """The process's tokens of this provider."""
-    with _lock:
-        tokens = _tokens.pop(provider, None) or Tokens()
-        _tokens[provider] = tokens
-        while len(_tokens) > MAX_PROVIDERS:
-            del _tokens[next(iter(_tokens))]
-        return tokens
+_tokens: Registry[Callable[[], Any], Tokens] = Registry(Tokens, MAX_PROVIDERS)
 
 
 def forget_tokens() -> None:
     """Ask every provider anew."""
-    with _lock:
-        _tokens.clear()
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
-    for tokens in _tokens.values():
-        tokens.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    _tokens.forget()

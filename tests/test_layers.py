@@ -28,7 +28,7 @@ VALUES = {
 FUNCTIONS = {
     *("protocol", "policy", "message", "header", "render", "dkim", "outbox", "sendmail"),
     *("outgoing", "tls", "memory", "logins", "tokens"),
-    "findings",
+    *("findings", "forks", "registry", "opening", "stock", "attempt", "route", "line"),
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]

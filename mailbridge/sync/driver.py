@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
 from ..options import Timeouts
-from ..protocol.command import Errand, Need
+from ..protocol.command import Errand, Need, Quit
 from ..protocol.session import Dialogue, Session
 from ..tls import inspect, keep_session, session_for
 from .connect import open_socket
@@ -133,6 +133,14 @@ class Connection:
         except MailError:
             self.close()
             raise
+
+    def leave(self) -> None:
+        """QUIT and close, without waiting for the answer: nobody needs it."""
+        if self.session.usable:
+            with contextlib.suppress(MailError):
+                self.session.send(Quit())
+                self.flush()
+        self.close()
 
     def close(self) -> None:
         """Close the socket at once. Nothing is said to the server."""

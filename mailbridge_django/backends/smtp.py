@@ -15,9 +15,8 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import cached_property
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport
+from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport, forks
 from mailbridge.outgoing import warn_of_refused
-from mailbridge.sync.forks import renew_after_fork
 
 from .. import conf, exceptions, signals
 from ..batch import Batch, attach
@@ -99,7 +98,7 @@ class EmailBackend(BaseEmailBackend):
         self.connection: Any = None
         self._partial_connection: Any = None
         self._lock = threading.RLock()
-        renew_after_fork(self)
+        forks.watch(self)
 
     # What subclasses override.
 
@@ -126,7 +125,7 @@ class EmailBackend(BaseEmailBackend):
 
     # Opening and closing.
 
-    def renew_lock(self) -> None:
+    def after_fork(self) -> None:
         """In a forked child: the thread that may have held the lock does not exist here."""
         self._lock = threading.RLock()
 

@@ -1,4 +1,4 @@
-"""Locks in a forked child: the thread that may have held one in the parent does not exist there."""
+"""What a forked child does first: the threads of its parent, and their locks, are not its own."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import weakref
 from typing import Protocol
 
 
-class Locked(Protocol):
+class Shared(Protocol):
     """What is shared between threads by a lock of its own."""
 
-    def renew_lock(self) -> None:
-        """Put a free lock in place of the one that is there."""
+    def after_fork(self) -> None:
+        """In the child: put a free lock in place of the one that is there."""
 
 
-_shared: weakref.WeakSet[Locked] = weakref.WeakSet()
+_shared: weakref.WeakSet[Shared] = weakref.WeakSet()
 _lock = threading.Lock()
 
 
-def renew_after_fork(owner: Locked) -> None:
-    """Have a forked child call `owner.renew_lock()`, if `owner` is still there."""
+def watch(owner: Shared) -> None:
+    """Have a forked child call `owner.after_fork()`, if `owner` is still there."""
     with _lock:
         _shared.add(owner)
 
@@ -29,7 +29,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
     for owner in list(_shared):
-        owner.renew_lock()
+        owner.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

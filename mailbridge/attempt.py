@@ -1,0 +1,137 @@
+"""Attempts at a mail: at one relay, over one connection, and again as policy says.
+
+Written once as generators, like the dialogues. They yield what has to be waited for, a `Step`; a
+transport takes it, blocking or in an event loop, and sends the result back, or throws the error in.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+from . import policy
+from .errors import InvalidInput, MailError
+from .options import Relay, RetryPolicy
+from .outgoing import Outgoing, describe, not_attempted
+from .protocol import delivery
+from .protocol.session import Dialogue
+from .report import DeliveryReport
+from .stock import Lease
+
+AnyLease: TypeAlias = Lease[Any]
+# A pool: a stock that the transport knows how to wait for.
+AnyStock: TypeAlias = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Lend:
+    """A connection from the stock is wanted. The result is a Lease; may raise MailError."""
+
+    stock: AnyStock
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The next mail is to wait until the stock's `max_per_second` allows it."""
+
+    stock: AnyStock
+
+
+@dataclass(frozen=True, slots=True)
+class Converse:
+    """A dialogue is to be run over a connection. The result is its own."""
+
+    lease: AnyLease
+    dialogue: Dialogue[DeliveryReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A mail is to be tried at this relay. The result is a report; may raise InvalidInput."""
+
+    relay: Relay
+    outgoing: Outgoing
+
+
+T = TypeVar("T")
+Step: TypeAlias = Lend | Pace | Converse | Try | policy.Retry
+Steps: TypeAlias = Generator[Step, Any, T]
+
+
+def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
+    """Deliver one mail over a leased connection. Every failure is in the report.
+
+    Raises InvalidInput for a mail that cannot be fitted to this server.
+    """
+    stock, session = lease.stock, lease.connection.session
+    if stock.bucket is not None:
+        yield Pace(stock)
+    lease.use.messages += 1
+    try:
+        mail = outgoing.transaction(session)
+        report: DeliveryReport = yield Converse(lease, delivery.deliver(session, mail))
+    except MailError as error:
+        report = not_attempted(outgoing, error, stock.relay)
+    stock.learn(report)
+    return describe(report, outgoing, stock.relay, session.transcript)
+
+
+def at(stock: AnyStock, outgoing: Outgoing) -> Steps[DeliveryReport]:
+    """One try at one relay; two if a connection that was kept turns out to be dead."""
+    report, stale = yield from _once(stock, outgoing, fresh=False)
+    if stale:
+        report, _ = yield from _once(stock, outgoing, fresh=True)
+        report.attempts += 1
+    return report
+
+
+def _once(
+    stock: AnyStock, outgoing: Outgoing, *, fresh: bool
+) -> Steps[tuple[DeliveryReport, bool]]:
+    try:
+        lease = yield Lend(stock, fresh)
+    except MailError as error:
+        return not_attempted(outgoing, error, stock.relay), False
+    reused = lease.reused
+    try:
+        report = yield from over(lease, outgoing)
+    finally:
+        lease.give_back()
+    return report, reused and policy.was_stale(report)
+
+
+def again(
+    outgoing: Outgoing,
+    report: DeliveryReport,
+    relays: tuple[Relay, ...],
+    retry: RetryPolicy,
+) -> Steps[DeliveryReport]:
+    """What comes of `report`, that of the first of `relays`, when those left over are tried."""
+    started = time.monotonic()
+    place, attempt = 0, 1
+    while True:
+        decision = policy.after(
+            report,
+            retry,
+            attempt=attempt,
+            elapsed=time.monotonic() - started,
+            relays_left=len(relays) - 1 - place,
+        )
+        match decision:
+            case policy.Stop():
+                return report
+            case policy.Failover():
+                place += 1
+            case policy.Retry():
+                yield decision
+                place, attempt = 0, attempt + 1
+        rest = outgoing.only(policy.remaining(report))
+        try:
+            later = yield Try(relays[place], rest)
+        except InvalidInput as error:
+            # This relay offers less than the last; that is no reason to lose the report.
+            later = not_attempted(rest, error, relays[place])
+        report = report.followed_by(later)

@@ -1,0 +1,128 @@
+"""Line: mails one behind the other on one connection, pipelined. Waits for nothing by itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from . import policy
+from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again
+from .envelope import Envelope
+from .errors import InvalidInput, MailError
+from .options import Relay, RetryPolicy
+from .outgoing import Content, Outgoing, describe, not_attempted
+from .protocol import delivery
+from .protocol.transaction import MailTransaction
+from .report import DeliveryReport, OnRefused
+
+
+class Sender(Protocol):
+    """The transport that a line works for."""
+
+    relays: tuple[Relay, ...]
+    retry: RetryPolicy
+
+    def may_go_on(self, report: DeliveryReport) -> bool:
+        """True if another try is allowed and could help."""
+        ...
+
+    def put_back(self, lease: AnyLease) -> None:
+        """Keep this connection again."""
+        ...
+
+
+class Line:
+    """One connection and the mails on it: the one before the last waits for the last's group.
+
+    `borrowed` is the connection that the sender keeps, None for one of `stock`.
+    """
+
+    def __init__(
+        self, sender: Sender, stock: AnyStock, borrowed: AnyLease | None, on_refused: OnRefused
+    ) -> None:
+        self._sender = sender
+        self._on_refused = on_refused
+        self._lease = borrowed
+        self._borrowed = borrowed is not None
+        self._stock = stock if borrowed is None else borrowed.stock
+        self._waiting: Outgoing | None = None
+        self._begun: MailTransaction | None = None
+
+    def put(self, envelope: Envelope, content: Content) -> Steps[list[DeliveryReport]]:
+        """Take a mail in. Returns the report on the one before, and on itself if it is invalid."""
+        try:
+            outgoing = Outgoing(envelope, content, on_refused=self._on_refused)
+        except InvalidInput as error:
+            return [*(yield from self.end()), not_attempted(envelope, error)]
+        waiting, self._waiting = self._waiting, outgoing
+        return [] if waiting is None else [(yield from self._deliver(waiting, outgoing))]
+
+    def end(self) -> Steps[list[DeliveryReport]]:
+        """Deliver the mail that waits, if one does."""
+        waiting, self._waiting = self._waiting, None
+        return [] if waiting is None else [(yield from self._deliver(waiting, None))]
+
+    def close(self) -> None:
+        """Let go of the connection. A transaction that was begun on it dies with it."""
+        lease, self._lease = self._lease, None
+        begun, self._begun = self._begun, None
+        if lease is None:
+            return
+        if begun is not None:
+            self._stock.discard(lease)
+        elif self._borrowed:
+            self._sender.put_back(lease)
+        else:
+            lease.give_back()
+
+    def _deliver(self, outgoing: Outgoing, following: Outgoing | None) -> Steps[DeliveryReport]:
+        report, stale = yield from self._try(outgoing, following)
+        if stale:
+            report, _ = yield from self._try(outgoing, None, fresh=True)
+            report.attempts += 1
+        if self._sender.may_go_on(report):
+            # Other tries take other connections; holding this one could be waiting for ourselves.
+            self.close()
+            report = yield from again(outgoing, report, self._sender.relays, self._sender.retry)
+        return report
+
+    def _try(
+        self, outgoing: Outgoing, following: Outgoing | None, *, fresh: bool = False
+    ) -> Steps[tuple[DeliveryReport, bool]]:
+        """Deliver, pipelined with `following`. Also says if the connection was dead before."""
+        begun, self._begun = self._begun, None
+        stock = self._stock
+        try:
+            if self._lease is None:
+                self._lease = yield Lend(stock, fresh)
+            lease: AnyLease = self._lease
+            if stock.bucket is not None:
+                yield Pace(stock)
+            session = lease.connection.session
+            mail = begun or outgoing.transaction(session)
+            ahead = self._ahead(lease, following)
+            lease.use.messages += 1
+            report: DeliveryReport = yield Converse(
+                lease, delivery.deliver(session, mail, ahead, leave_reset=following is not None)
+            )
+        except (MailError, InvalidInput) as error:
+            return not_attempted(outgoing, error, stock.relay), False
+        stock.learn(report)
+        describe(report, outgoing, stock.relay, session.transcript)
+        if ahead is not None and ahead.begun:
+            self._begun = ahead
+        stale = (lease.reused or lease.use.messages > 1) and policy.was_stale(report)
+        if not lease.fit():
+            self.close()
+        return report, stale
+
+    def _ahead(self, lease: AnyLease, following: Outgoing | None) -> MailTransaction | None:
+        """The transaction that may be begun behind this one's content."""
+        session = lease.connection.session
+        if following is None or not session.pipelining:
+            return None
+        if not lease.fit(mails=2):
+            return None
+        try:
+            return following.transaction(session)
+        except (InvalidInput, MailError):
+            return None  # It is told why when it is its turn.

@@ -1,0 +1,121 @@
+"""Route: which relays a mail may go to, in what order, and how often. What both transports are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from . import attempt, policy
+from .errors import InvalidInput, MailError
+from .options import Relay, RetryPolicy
+from .outgoing import Outgoing, not_attempted, warn_of_refused
+from .protocol.transcript import Listener
+from .report import DeliveryReport, OnRefused
+from .stock import Lease, Link
+
+L = TypeVar("L", bound=Link)
+
+# Whose turn it is, for the routes of this process that take the same relays in turn.
+_turns: dict[tuple[Relay, ...], Iterator[int]] = {}
+
+
+class Route(Generic[L]):
+    """The relays of a transport and its policies, and the connection that it keeps.
+
+    Raises InvalidInput without a relay, OptionError for a bad URL.
+    """
+
+    def __init__(
+        self,
+        relay: Relay | str | Sequence[Relay | str],
+        *,
+        on_refused: OnRefused | str = OnRefused.RAISE,
+        retry: RetryPolicy | None = None,
+        round_robin: bool = False,
+        listener: Listener | None = None,
+    ) -> None:
+        given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
+        self.relays = tuple(Relay.from_url(r) if isinstance(r, str) else r for r in given)
+        if not self.relays:
+            raise InvalidInput("no relay: give at least one Relay or URL")
+        self.on_refused = OnRefused.parse(on_refused)
+        self.retry = retry or RetryPolicy()
+        self.round_robin = round_robin
+        self.listener = listener
+        self._kept: Lease[L] | None = None
+        self._start()
+
+    def _start(self) -> None:
+        """Make the lock that the transport has."""
+
+    @property
+    def relay(self) -> Relay:
+        """The first relay."""
+        return self.relays[0]
+
+    @property
+    def connection(self) -> L | None:
+        """The connection that is kept, None if there is none."""
+        return None if self._kept is None else self._kept.connection
+
+    def __repr__(self) -> str:
+        relays = ", ".join(map(repr, self.relays))
+        return f"{type(self).__name__}({relays}, on_refused={str(self.on_refused)!r})"
+
+    def order(self) -> tuple[Relay, ...]:
+        """The relays, in the order they are tried for the next mail."""
+        if self._kept is not None:
+            first = self.relays.index(self._kept.stock.relay)
+        elif self.round_robin:
+            first = next(_turns.setdefault(self.relays, itertools.count())) % len(self.relays)
+        else:
+            first = 0
+        return self.relays[first:] + self.relays[:first]
+
+    def may_go_on(self, report: DeliveryReport) -> bool:
+        """True if there is somebody left to try again for, and a policy that allows it."""
+        asked_for = self.retry.tries > 1 or len(self.relays) > 1
+        return asked_for and not report.in_doubt and bool(policy.remaining(report))
+
+    def settle(self, report: DeliveryReport, on_refused: OnRefused) -> DeliveryReport:
+        """The report, if it is none to raise for. Raises what `on_refused` says of it."""
+        failure = report.failure(on_refused)
+        if failure is not None:
+            raise failure
+        warn_of_refused(report, on_refused)
+        return report
+
+    def _policy(self, on_refused: OnRefused | str | None) -> OnRefused:
+        return self.on_refused if on_refused is None else OnRefused.parse(on_refused)
+
+    # The connection that is kept.
+
+    def _keeps(self, relay: Relay) -> bool:
+        return self._kept is not None and self._kept.stock.relay == relay
+
+    def _take_kept(self) -> Lease[L] | None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            # It has waited, so it may be dead, like any that was used before.
+            kept.reused = True
+        return kept
+
+    def _over_kept(self, outgoing: Outgoing) -> attempt.Steps[DeliveryReport]:
+        """One try over the kept connection; one more over a new one if it turns out to be dead."""
+        lease: Any = self._kept
+        stock = lease.stock
+        report = yield from attempt.over(lease, outgoing)
+        if lease.fit():
+            return report
+        # Its place in the pool is kept; only the connection is a new one.
+        self._kept = None
+        lease.give_back()
+        try:
+            if policy.was_stale(report):
+                self._kept = yield attempt.Lend(stock, fresh=True)
+                report = yield from attempt.over(self._kept, outgoing)
+                report.attempts += 1
+        except MailError as error:
+            return not_attempted(outgoing, error, stock.relay)
+        return report

@@ -1,0 +1,284 @@
+"""The connections to one relay, lent and idle: `policy` and bookkeeping, and no waiting.
+
+What differs between threads and an event loop, waiting for a place and opening a connection, is
+added by the pools in `sync` and `aio`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from . import forks, policy
+from .errors import ConnectError, MailError, PoolTimeout
+from .options import Relay
+from .protocol.session import Session
+from .protocol.transcript import Listener
+from .report import DeliveryReport
+
+
+class Link(Protocol):
+    """A connection of either driver."""
+
+    session: Session
+
+    def alive(self) -> bool:
+        """False if the server has closed it, or said anything unasked."""
+        ...
+
+    def close(self) -> None:
+        """Close it at once. Nothing is said to the server."""
+        ...
+
+    def leave(self) -> None:
+        """QUIT and close, without waiting for the answer."""
+        ...
+
+
+class Turn(Protocol):
+    """What somebody who waits for a place looks at."""
+
+    def set(self) -> None:
+        """The place is yours."""
+        ...
+
+    def is_set(self) -> bool:
+        """True once it is."""
+        ...
+
+
+L = TypeVar("L", bound=Link)
+T = TypeVar("T", bound=Turn)
+
+
+class Lease(Generic[L]):
+    """A connection lent to one user until it is given back. `reused` if it has served before."""
+
+    __slots__ = ("__weakref__", "connection", "pid", "reused", "stock", "use")
+
+    def __init__(self, stock: Stock[L, Any], connection: L, now: float) -> None:
+        self.stock = stock
+        self.connection = connection
+        self.use = policy.Use(now, now)
+        self.pid = os.getpid()
+        self.reused = False
+
+    def fit(self, mails: int = 1) -> bool:
+        """True if the connection may carry that many mails more."""
+        session = self.connection.session
+        return session.alive and policy.is_fit(
+            self.use, self.stock.options, time.monotonic(), session.extensions.mail_max, mails
+        )
+
+    def give_back(self) -> None:
+        """Let the connection serve others, or close it if it is not fit for that."""
+        self.stock.release(self)
+
+
+class Stock(Generic[L, T]):
+    """Connections to one relay, at most `relay.pool.max_connections` at a time.
+
+    Thread-safe. A forked child starts with an empty stock and leaves its parent's sockets alone.
+    """
+
+    def __init__(self, relay: Relay) -> None:
+        self.relay = relay
+        self.options = relay.pool
+        self._keeps = True
+        self._breaker = policy.Breaker(self.options.breaker_failures, self.options.breaker_pause)
+        rate = self.options.max_per_second
+        self.bucket = None if rate is None else policy.Bucket(rate)
+        self._start()
+        forks.watch(self)
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[Lease[L]] = []
+        self._leases: weakref.WeakSet[Lease[L]] = weakref.WeakSet()
+        self._lent = 0
+        self._queue: deque[T] = deque()
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.relay!r}: {self._lent} in use, {len(self._idle)} idle>"
+        )
+
+    def release(self, lease: Lease[L]) -> None:
+        """Give a connection back. It is closed unless it is fit for another mail."""
+        if lease.pid != os.getpid():
+            return  # Lent before a fork: not this process's to use, and closed already.
+        lease.use.last_used = time.monotonic()
+        lease.reused = True
+        if self._keeps and lease.connection.session.usable and lease.fit():
+            lease.connection.session.transcript.listener = None
+            with self._lock:
+                self._idle.append(lease)
+        else:
+            lease.connection.leave()
+        self._vacate()
+
+    def discard(self, lease: Lease[L]) -> None:
+        """Give a connection back that must not be used again. Nothing is said to the server."""
+        lease.connection.close()
+        if lease.pid == os.getpid():
+            self._vacate()
+
+    def sweep(self) -> None:
+        """Close idle connections that have aged."""
+        with self._lock:
+            aged = [lease for lease in self._idle if not lease.fit()]
+            self._idle = [lease for lease in self._idle if lease not in aged]
+        for lease in aged:
+            lease.connection.leave()
+
+    @property
+    def unused(self) -> bool:
+        """True if nothing is lent, and nothing is kept that is fit for use."""
+        self.sweep()
+        return not (self._lent or self._idle or self._queue)
+
+    def close(self) -> None:
+        """Say QUIT on every connection, now or when it is given back, and close it."""
+        with self._lock:
+            self._keeps = False
+            idle, self._idle = self._idle, []
+        for lease in idle:
+            lease.connection.leave()
+
+    def after_fork(self) -> None:
+        """In a forked child: drop the parent's connections without a word on them."""
+        for lease in list(self._leases):
+            lease.connection.close()
+        self._start()
+
+    def learn(self, report: DeliveryReport) -> None:
+        """Slow down after a 421 or 4.7.x, and speed up again after what was accepted."""
+        if self.bucket is None:
+            return
+        with self._lock:
+            if policy.was_throttled(report):
+                self.bucket.throttle()
+            elif report.accepted:
+                self.bucket.recover()
+
+    def _pause(self) -> float:
+        """Seconds to wait until `max_per_second` allows another mail."""
+        if self.bucket is None:
+            return 0.0
+        with self._lock:
+            return self.bucket.take(time.monotonic())
+
+    # Places.
+
+    def _enter(self, turn: T) -> bool:
+        """Take one of the `max_connections` places, or have `turn` wait for it in the queue."""
+        with self._lock:
+            if self._lent < self.options.max_connections and not self._queue:
+                self._lent += 1
+                return True
+            self._queue.append(turn)
+            return False
+
+    def _leave_queue(self, turn: T) -> bool:
+        """Wait no longer. False if the place was given in this very moment; then it is ours."""
+        with self._lock:
+            if turn.is_set():
+                return False
+            self._queue.remove(turn)
+            return True
+
+    def _vacate(self) -> None:
+        """Hand the place to whoever has waited longest."""
+        with self._lock:
+            if self._queue:
+                self._queue.popleft().set()
+            else:
+                self._lent -= 1
+
+    def _no_place(self) -> PoolTimeout:
+        error = PoolTimeout(
+            f"no free connection within {self.options.wait_timeout:g} s:"
+            f" all {self.options.max_connections} are in use"
+        )
+        error.advice = "Raise max_connections or pool_timeout"
+        error.located(host=self.relay.address, phase="connect")
+        return error
+
+    # Connections.
+
+    def _take_idle(self) -> Lease[L] | None:
+        """A connection that is alive, if one is kept."""
+        self.sweep()
+        while True:
+            with self._lock:
+                # The one used last: a few stay warm, and the rest can age.
+                lease = self._idle.pop() if self._idle else None
+            if lease is None or lease.connection.alive():
+                return lease
+            lease.connection.close()
+
+    def _lend(self, lease: Lease[L], listener: Listener | None) -> Lease[L]:
+        lease.connection.session.transcript.listener = listener
+        return lease
+
+    def _knock(self) -> None:
+        """Raise ConnectError if the relay has been failing, and is not to be tried yet."""
+        wait = self._breaker.wait(time.monotonic())
+        if wait:
+            error = ConnectError(
+                f"not tried: the last {self._breaker.failed} connections failed,"
+                f" the next try is in {wait:.0f} s"
+            )
+            error.located(host=self.relay.address, phase="connect")
+            raise error
+
+    def _failed(self, error: MailError) -> None:
+        """There is no connection, for this reason."""
+        self._breaker.note(not isinstance(error, ConnectError), time.monotonic())
+
+    def _opened(self, connection: L) -> Lease[L]:
+        """There is a new connection."""
+        now = time.monotonic()
+        self._breaker.note(True, now)
+        lease = Lease(self, connection, now)
+        self._leases.add(lease)
+        return lease
+
+
+S = TypeVar("S", bound=Stock[Any, Any])
+
+
+class Stocks(Generic[S]):
+    """The stocks of a process, or of an event loop: the same one for equal relays."""
+
+    def __init__(self, make: Callable[[Relay], S]) -> None:
+        self._make = make
+        self._known: dict[Relay, S] = {}
+        self.after_fork()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        self._lock = threading.Lock()
+
+    def __getitem__(self, relay: Relay) -> S:
+        stock = self._known.get(relay)
+        if stock is None:
+            with self._lock:
+                stock = self._known.get(relay)
+                if stock is None:
+                    # An application that makes its relays anew each time must not pile up stocks.
+                    self._known = {r: s for r, s in self._known.items() if not s.unused}
+                    stock = self._known[relay] = self._make(relay)
+        return stock
+
+    def clear(self) -> list[S]:
+        """Forget them, and return them."""
+        with self._lock:
+            stocks, self._known = list(self._known.values()), {}
+        return stocks
