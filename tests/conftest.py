@@ -7,10 +7,16 @@ full name, ``from tests.interop.postfix import start_postfix``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 
 import pytest
 
 import mailbridge
+
+pytest_plugins = ["pytester"]
+if not entry_points(group="pytest11", name="mailbridge"):
+    # A checkout that nobody has installed has no entry points.
+    pytest_plugins.append("mailbridge.testing.plugin")
 
 
 @pytest.fixture(autouse=True)

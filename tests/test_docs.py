@@ -4,7 +4,7 @@ Each page is run top to bottom in a process and a directory of its own, with a s
 place of ``localhost:1025`` (``example_project/relay.py``: who is refused there). A block that
 begins with ``# name.py`` becomes that file and is imported; ``(Django 6.1)`` behind the name
 limits it to that version. A ``text`` block is what the block above it prints, but for the way
-lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask`` and
+lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask``, ``pytest`` and
 ``python manage.py`` are run.
 """
 
@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,8 +152,10 @@ def shell(line: str) -> str:
         return ""
     line, _, fails = line.partition("  # exits with ")
     command = line.split()
-    assert command[0] == "flask" or command[:2] == ["python", "manage.py"], line
-    arguments = ["-m", *command] if command[0] == "flask" else command[1:]
+    assert command[0] in ("flask", "pytest") or command[:2] == ["python", "manage.py"], line
+    arguments = command[1:] if command[0] == "python" else ["-m", *command]
+    if command[0] == "pytest" and not entry_points(group="pytest11", name="mailbridge"):
+        arguments += ["-p", "mailbridge.testing.plugin"]
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=30, check=False
     )

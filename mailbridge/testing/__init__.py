@@ -1,8 +1,17 @@
 """A scripted SMTP server and a certificate authority, for the tests of those who send mail."""
 
 from mailbridge.testing.certificates import TestCA
+from mailbridge.testing.mailbox import Mailbox, SentMail
 from mailbridge.testing.peer import ScriptedPeer
 from mailbridge.testing.record import ReceivedEnvelope, ReceivedMessage
 from mailbridge.testing.server import ScriptedServer
 
-__all__ = ["ReceivedEnvelope", "ReceivedMessage", "ScriptedPeer", "ScriptedServer", "TestCA"]
+__all__ = [
+    "Mailbox",
+    "ReceivedEnvelope",
+    "ReceivedMessage",
+    "ScriptedPeer",
+    "ScriptedServer",
+    "SentMail",
+    "TestCA",
+]

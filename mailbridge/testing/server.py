@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from mailbridge.testing.certificates import certificate_of
 from mailbridge.testing.commands import session
@@ -125,6 +125,21 @@ class ScriptedServer(Script):
         scheme = "smtps" if self._terms.implicit_tls else "lmtp" if self._terms.lmtp else "smtp"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
+
+    def relay_options(self) -> dict[str, Any]:
+        """What `mailbridge.Relay.from_options` needs to send here: host, port, TLS and a login.
+
+        Whom to trust is not in it. The login is that of the first of the users.
+        """
+        terms = self._terms
+        starttls = "starttls" if terms.tls_context is not None else "none"
+        tls = "implicit" if terms.implicit_tls else starttls
+        options = {"host": self.host, "port": self.port, "tls": tls}
+        if terms.lmtp:
+            options["lmtp"] = True
+        for username, password in (terms.users or {}).items():
+            return options | {"username": username, "password": password}
+        return options
 
     # -- what was received
 

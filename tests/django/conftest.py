@@ -71,12 +71,6 @@ def _pools() -> Iterator[None]:
     close_pools()
 
 
-@pytest.fixture
-def smtpd() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as server:
-        yield server
-
-
 @pytest.fixture(scope="session")
 def ca() -> Iterator[TestCA]:
     with TestCA() as authority:

@@ -22,12 +22,6 @@ def _pools() -> Iterator[None]:
     close_pools()
 
 
-@pytest.fixture
-def smtpd() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as smtpd:
-        yield smtpd
-
-
 @pytest.fixture(scope="session")
 def ca() -> Iterator[TestCA]:
     with TestCA() as ca:
