@@ -46,6 +46,7 @@ from .errors import (
     SomeRecipientsRefused,
     TLSError,
 )
+from .esmtp import DSN, DeliverBy, Esmtp
 from .memory import forget_relays
 from .options import TLS, PoolOptions, Relay, RetryPolicy, Timeouts
 from .protocol.channel import Channel
@@ -72,6 +73,9 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     # values
     "Address",
     "Envelope",
+    "Esmtp",
+    "DSN",
+    "DeliverBy",
     "Relay",
     "TLS",
     "Timeouts",

@@ -186,6 +186,13 @@ OF_TRANSPORT = (
         "(../explanation/refused.md#what-your-code-is-told-on_refused).",
         f"`{OnRefused.RAISE}`",
     ),
+    Option(
+        "esmtp",
+        "`mailbridge.Esmtp`, or a mapping of its arguments",
+        "What to [ask of the server](../howto/notifications.md) with every mail: notifications, a"
+        " priority, a time limit. What a mail asks itself counts before this.",
+        "none",
+    ),
 )
 
 

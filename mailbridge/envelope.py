@@ -6,14 +6,18 @@ CR, LF, space or ESMTP parameter in an address can reach the server.
 
 from __future__ import annotations
 
+import copy
 import functools
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .errors import AddressError, NonASCIIAddress
+
+if TYPE_CHECKING:
+    from .esmtp import Esmtp
 
 # RFC 5321 section 4.5.3.1: octets in a local part, a domain and a path with its brackets.
 MAX_LOCAL_PART = 64
@@ -116,17 +120,21 @@ class Envelope:
     """Who a mail comes from and whom it goes to: the reverse-path and the forward-paths.
 
     Texts are parsed; a recipient named twice is kept once, in the first place. A reverse-path of
-    None is the null reverse-path ``<>`` of notifications (RFC 5321 section 4.5.5).
-    Raises AddressError (a ValueError) for a bad address or when there is no recipient.
+    None is the null reverse-path ``<>`` of notifications (RFC 5321 section 4.5.5). `esmtp` is
+    what to ask of the server besides: an Esmtp, or a mapping of its arguments.
+    Raises AddressError (a ValueError) for a bad address or when there is no recipient,
+    OptionError (another) for an `esmtp` that cannot be.
     """
 
     reverse_path: Address | None
     forward_paths: tuple[Address, ...]
+    esmtp: Esmtp | None
 
     def __init__(
         self,
         reverse_path: Address | str | None,
         forward_paths: Address | str | Iterable[Address | str] | None,
+        esmtp: Esmtp | Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(forward_paths, (str, Address)):
             forward_paths = (forward_paths,)
@@ -136,6 +144,30 @@ class Envelope:
         recipients = tuple(parsed) if len(parsed) == 1 else tuple(dict.fromkeys(parsed))
         object.__setattr__(self, "reverse_path", parse_reverse_path(reverse_path))
         object.__setattr__(self, "forward_paths", recipients)
+        object.__setattr__(self, "esmtp", None if esmtp is None else self._checked(esmtp))
+
+    def _checked(self, esmtp: Esmtp | Mapping[str, Any]) -> Esmtp:
+        # Imported here: that module needs Address, and most mail does not need it.
+        from .esmtp import Esmtp
+
+        checked = Esmtp.of(esmtp)
+        checked.check_recipients(self.forward_paths)
+        return checked
+
+    def only(self, recipients: Iterable[str]) -> Envelope:
+        """The same envelope for some of its recipients."""
+        chosen = set(recipients)
+        changed = copy.copy(self)
+        paths = tuple(address for address in self.forward_paths if address.text in chosen)
+        object.__setattr__(changed, "forward_paths", paths)
+        return changed
+
+    def asking(self, default: Esmtp) -> Envelope:
+        """The same envelope, with `default` for what its own `esmtp` leaves open."""
+        changed = copy.copy(self)
+        esmtp = default if self.esmtp is None else self.esmtp.over(default)
+        object.__setattr__(changed, "esmtp", esmtp)
+        return changed
 
     @property
     def sender(self) -> str | None:

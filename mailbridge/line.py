@@ -21,6 +21,10 @@ class Sender(Protocol):
     relays: tuple[Relay, ...]
     retry: RetryPolicy
 
+    def outgoing(self, envelope: Envelope, content: Content, *, on_refused: OnRefused) -> Outgoing:
+        """A mail as the transport sends it. Raises InvalidInput."""
+        ...
+
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if another try is allowed and could help."""
         ...
@@ -50,7 +54,7 @@ class Line:
     def put(self, envelope: Envelope, content: Content) -> Steps[list[DeliveryReport]]:
         """Take a mail in. Returns the report on the one before, and on itself if it is invalid."""
         try:
-            outgoing = Outgoing(envelope, content, on_refused=self._on_refused)
+            outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
             return [*(yield from self.end()), not_attempted(envelope, error)]
         waiting, self._waiting = self._waiting, outgoing

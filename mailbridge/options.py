@@ -292,7 +292,7 @@ RETRY_OPTIONS = {
     "retry_deadline": "deadline",
 }
 #: Options of a Transport, by the names that the frameworks have for them.
-TRANSPORT_OPTIONS = frozenset({"on_refused", "relays", "round_robin", *RETRY_OPTIONS})
+TRANSPORT_OPTIONS = frozenset({"on_refused", "relays", "round_robin", "esmtp", *RETRY_OPTIONS})
 #: Every option that `Relay.from_options` takes.
 OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     "url",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -11,13 +11,14 @@ from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
 from .message import header_of, message_id, seven_bit
 from .options import Relay
-from .protocol.command import check_parameters
+from .protocol.command import Mail, Rcpt, check_parameters
 from .protocol.content import Body, Buffer, body
+from .protocol.parameters import check_offered
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .protocol.transcript import Transcript
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
-from .sendmail import plan
+from .sendmail import parameter_name, plan
 
 logger = logging.getLogger("mailbridge")
 
@@ -50,6 +51,8 @@ class Outgoing:
         put(self, "mail_options", check_parameters(mail_options, smtputf8=True))
         put(self, "rcpt_options", check_parameters(rcpt_options, smtputf8=True))
         put(self, "on_refused", on_refused)
+        if self.mail_options or self.rcpt_options:
+            _check_options(envelope, self.mail_options, self.rcpt_options)
 
     @property
     def message_id(self) -> str | None:
@@ -63,10 +66,8 @@ class Outgoing:
 
     def only(self, recipients: Iterable[str]) -> Outgoing:
         """The same mail for some of its recipients."""
-        chosen = set(recipients)
-        paths = [a for a in self.envelope.forward_paths if str(a) in chosen]
         return Outgoing(
-            Envelope(self.envelope.reverse_path, paths),
+            self.envelope.only(recipients),
             self.content,
             self.mail_options,
             self.rcpt_options,
@@ -76,8 +77,9 @@ class Outgoing:
     def transaction(self, session: Session) -> MailTransaction:
         """The transaction for what this server offers: SMTPUTF8 where needed, 7bit where it must.
 
-        Raises NotSupported for a sender that this server cannot take, InvalidInput for content
-        that cannot be re-encoded for it.
+        Raises NotSupported for a sender that this server cannot take, and for what the envelope
+        asks for and the server does not offer; InvalidInput for content that cannot be
+        re-encoded for it.
         """
         envelope, content, mail_options = self.envelope, self.content, self.mail_options
         extensions = session.extensions
@@ -100,13 +102,35 @@ class Outgoing:
             "SMTPUTF8" if self.has_utf8_header else "8BITMIME"
         ):
             content = Buffer(seven_bit(b"".join(content.pieces())))
+        esmtp = envelope.esmtp
+        if esmtp is not None:
+            check_offered(esmtp, extensions)
+            mail_options = (*mail_options, *esmtp.mail_parameters())
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
+        if esmtp is not None:
+            mail.rcpt_parameters_of = esmtp.rcpt_parameters
         mail.by_bdat = session.chunking
         mail.all_or_nothing = self.on_refused is OnRefused.ABORT
         if unreachable:
             reason = "needs SMTPUTF8, not offered here"
             mail.settle(unreachable, State.REFUSED, None, reason=reason)
         return mail
+
+
+def _check_options(
+    envelope: Envelope, mail_options: Sequence[str], rcpt_options: Sequence[str]
+) -> None:
+    """Raise InvalidInput for a line that is too long, and for what the envelope says as well."""
+    esmtp = envelope.esmtp
+    Mail(envelope.reverse_path, mail_options, smtputf8=True)
+    asked = () if esmtp is None else esmtp.mail_parameters()
+    for address in envelope.forward_paths:
+        Rcpt(address, rcpt_options, smtputf8=True)
+        asked += () if esmtp is None else esmtp.rcpt_parameters(address)
+    names = set(map(parameter_name, asked))
+    for option in (*mail_options, *rcpt_options):
+        if parameter_name(option) in names:
+            raise InvalidInput(f"ESMTP option {option!a} is in the envelope's esmtp, too: drop one")
 
 
 def not_attempted(
@@ -125,6 +149,8 @@ def not_attempted(
     report.relay = None if relay is None else relay.address
     if isinstance(outgoing, Outgoing):
         report.message_id = outgoing.message_id
+    if isinstance(error, MailError):
+        error.located(host=report.relay)
     error.report = report
     return report
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import attempt, policy
+from .envelope import Envelope
 from .errors import InvalidInput, MailError
+from .esmtp import Esmtp
 from .options import Relay, RetryPolicy
-from .outgoing import Outgoing, not_attempted, warn_of_refused
+from .outgoing import Content, Outgoing, not_attempted, warn_of_refused
 from .protocol.transcript import Listener
 from .report import DeliveryReport, OnRefused
 from .stock import Lease, Link
@@ -33,6 +35,7 @@ class Route(Generic[L]):
         on_refused: OnRefused | str = OnRefused.RAISE,
         retry: RetryPolicy | None = None,
         round_robin: bool = False,
+        esmtp: Esmtp | Mapping[str, Any] | None = None,
         listener: Listener | None = None,
     ) -> None:
         given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
@@ -42,6 +45,7 @@ class Route(Generic[L]):
         self.on_refused = OnRefused.parse(on_refused)
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
+        self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.listener = listener
         self._kept: Lease[L] | None = None
         self._start()
@@ -72,6 +76,19 @@ class Route(Generic[L]):
         else:
             first = 0
         return self.relays[first:] + self.relays[:first]
+
+    def outgoing(
+        self,
+        envelope: Envelope,
+        content: Content,
+        mail_options: Iterable[str] = (),
+        rcpt_options: Iterable[str] = (),
+        on_refused: OnRefused = OnRefused.RAISE,
+    ) -> Outgoing:
+        """A mail as this transport sends it, with its `esmtp`. Raises InvalidInput."""
+        if self.esmtp is not None:
+            envelope = envelope.asking(self.esmtp)
+        return Outgoing(envelope, content, mail_options, rcpt_options, on_refused)
 
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if there is somebody left to try again for, and a policy that allows it."""

@@ -35,7 +35,7 @@ def plan(
     names: set[str] = set()
     if mail_options or not content.is_ascii:
         options = _options(session, content, mail_options)
-        names = set(map(_name, options))
+        names = set(map(parameter_name, options))
     parameters = [option for option in options if extensions.allows(option)]
     if extensions.offers("SIZE") and "SIZE" not in names:
         parameters.insert(0, f"SIZE={content.size}")
@@ -60,14 +60,14 @@ def _options(session: Session, content: Body, mail_options: Iterable[str]) -> li
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
     if not content.is_ascii:
         # What the caller says of BODY must be true of the content.
-        options = [option for option in options if _name(option) != "BODY"]
+        options = [option for option in options if parameter_name(option) != "BODY"]
         if not extensions.offers("8BITMIME"):
             # RFC 6152 section 3: "must not, under any circumstances".
             error = NotSupported("the content has 8-bit octets, the server offers no 8BITMIME")
             error.advice = "Encode it as quoted-printable or base64 (policy cte_type='7bit')"
             raise error
         options.append("BODY=8BITMIME")
-    names = set(map(_name, options))
+    names = set(map(parameter_name, options))
     for name in names & {"SMTPUTF8", "REQUIRETLS"}:
         # Leaving these out would send what must not be sent without them.
         if not extensions.offers(name):
@@ -84,7 +84,8 @@ def _needs_verified_tls() -> NotSupported:
     return error
 
 
-def _name(option: str) -> str:
+def parameter_name(option: str) -> str:
+    """The keyword of an ESMTP parameter, in upper case."""
     return option.partition("=")[0].upper()
 
 

@@ -21,6 +21,7 @@ from django.core.signals import setting_changed
 
 from mailbridge import (
     TLS,
+    Esmtp,
     OnRefused,
     OptionError,
     Relay,
@@ -74,6 +75,7 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
+    esmtp: Esmtp | None = None
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -219,6 +221,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         retry=_retry(transport),
         relays=_relays(transport.get("relays", ())),
         round_robin=boolean("round_robin", transport.get("round_robin", False)),
+        esmtp=_esmtp(transport.get("esmtp")),
         own=own,
     )
 
@@ -231,6 +234,13 @@ def _retry(given: Mapping[str, Any]) -> RetryPolicy:
         except OptionError as exc:
             raise OptionError(re.sub(rf"^{field_name}\b", name, str(exc))) from exc
     return RetryPolicy(**fields)
+
+
+def _esmtp(given: Any) -> Esmtp | None:
+    try:
+        return None if given is None else Esmtp.of(given)
+    except OptionError as exc:
+        raise OptionError(f"esmtp: {exc}") from exc
 
 
 def _relays(given: Any) -> tuple[Relay, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import mailbridge
-from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, OnRefused, Transport, policy
+from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, Esmtp, OnRefused, Transport, policy
 from mailbridge.message import message_id, seven_bit
 from mailbridge.protocol.content import Buffer
 from mailbridge.render import Rendered
@@ -68,6 +68,8 @@ class OpenConnection:
         msg: str | bytes | Rendered | Buffer,
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
+        *,
+        esmtp: Esmtp | None = None,
     ) -> Refused:
         """Send one mail. Returns the refused recipients, {address: (code, text)}.
 
@@ -75,7 +77,7 @@ class OpenConnection:
         did, and the other errors of `Transport.send`, each with its `report`.
         """
         report = self.transport.attempt(
-            Envelope(from_addr or None, to_addrs),
+            Envelope(from_addr or None, to_addrs, esmtp),
             msg,
             mail_options=mail_options,
             rcpt_options=rcpt_options,
@@ -201,7 +203,8 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))
             given = _fitted(connection, bytes(given))
-        outcome = connection.sendmail(sender or "", recipients, given)
+        asked = {} if envelope.esmtp is None else {"esmtp": envelope.esmtp}
+        outcome = connection.sendmail(sender or "", recipients, given, **asked)
     except smtplib.SMTPException as exc:
         report = _report_of_error(exc, sender, recipients)
     else:

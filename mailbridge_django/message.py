@@ -58,9 +58,10 @@ def to_mail(
 
     Attachments are encoded while the content is read. Recipients named twice are kept once,
     empty ones dropped. `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps
-    what the next message may have in common with this one. Raises ValueError for an invalid
-    address, for one that is not ASCII without `smtputf8`, for no recipient, and for a header with
-    a line break; and whatever the message's own methods raise.
+    what the next message may have in common with this one. What the message has as `esmtp` goes
+    into the envelope. Raises ValueError for an invalid address, for one that is not ASCII without
+    `smtputf8`, for no recipient, and for a header with a line break; and whatever the message's
+    own methods raise.
     """
     prepare = prepare or addr_spec
 
@@ -72,7 +73,7 @@ def to_mail(
     # "<>" is the null reverse-path of notifications, RFC 5321 section 4.5.5.
     sender = None if message.from_email == "<>" else address(message.from_email)
     recipients = [address(text) for text in message.recipients() if text]
-    envelope = Envelope(sender, recipients)
+    envelope = Envelope(sender, recipients, getattr(message, "esmtp", None))
     if not envelope.needs_smtputf8:
         rendered = fastpath.render(message, bodies)
         if rendered is not None:

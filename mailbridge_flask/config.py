@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
+from mailbridge import TLS, AddressError, Esmtp, OnRefused, OptionError, Relay, RetryPolicy
 from mailbridge.convert import words
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 
@@ -26,7 +26,7 @@ RETRY_SETTINGS: Final = {setting_of(name): field for name, field in RETRY_OPTION
 KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
-    *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", *RETRY_SETTINGS),
+    *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_ESMTP", *RETRY_SETTINGS),
     *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
@@ -57,6 +57,7 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
+    esmtp: Esmtp | None = None
     #: The path of a Maildir; True is one in the instance directory. None captures nothing.
     outbox: str | bool | None = None
     outbox_send: bool = False
@@ -88,6 +89,7 @@ class Config:
             retry=_retry(given),
             relays=_relays(given.get("MAIL_RELAYS", ()), max_emails),
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
+            esmtp=_esmtp(given.get("MAIL_ESMTP")),
             outbox=_outbox(given.get("MAIL_OUTBOX")),
             outbox_send=flag("MAIL_OUTBOX_SEND", given.get("MAIL_OUTBOX_SEND", False)),
         )
@@ -164,6 +166,13 @@ def _relays(given: Any, max_emails: int | None) -> tuple[Relay, ...]:
         return tuple(_limited(Relay.from_url(url), max_emails) for url in urls)
     except OptionError as exc:
         raise OptionError(f"MAIL_RELAYS: {exc}") from exc
+
+
+def _esmtp(given: Any) -> Esmtp | None:
+    try:
+        return None if given is None else Esmtp.of(given)
+    except OptionError as exc:
+        raise OptionError(f"MAIL_ESMTP: {exc}") from exc
 
 
 def _retry(given: Mapping[str, Any]) -> RetryPolicy:

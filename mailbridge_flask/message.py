@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import current_app, has_app_context
 
-from mailbridge import Address, AddressError, DeliveryReport
+from mailbridge import Address, AddressError, DeliveryReport, Esmtp
 
 from . import compose, headers
 from .exceptions import BadHeaderError
@@ -60,10 +60,12 @@ class Message:
     `sender` defaults to MAIL_DEFAULT_SENDER of the current application. `alts` maps subtypes of
     text to alternatives; `html` is the one for "html". `date` is a timestamp or a datetime.
     `extra_headers` replace fields of the same name; `mail_options` and `rcpt_options` are ESMTP
-    parameters. After a send, `delivery_report` says what became of each recipient.
+    parameters, `esmtp` is what to ask of the server by extensions. After a send,
+    `delivery_report` says what became of each recipient.
     """
 
     delivery_report: DeliveryReport | None = None
+    esmtp: Esmtp | Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -82,6 +84,8 @@ class Message:
         extra_headers: Mapping[str, str] | None = None,
         mail_options: Iterable[str] | None = None,
         rcpt_options: Iterable[str] | None = None,
+        *,
+        esmtp: Esmtp | Mapping[str, Any] | None = None,
     ) -> None:
         sender = sender or _default("default_sender")
         self.subject = subject
@@ -101,6 +105,7 @@ class Message:
         self.extra_headers = None if extra_headers is None else dict(extra_headers)
         self.mail_options: list[str] = list(mail_options or ())
         self.rcpt_options: list[str] = list(rcpt_options or ())
+        self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.attachments: list[Attachment] = list(attachments or ())
 
     @property

@@ -159,6 +159,7 @@ class MailState:
             on_refused=self.config.on_refused,
             retry=self.config.retry,
             round_robin=self.config.round_robin,
+            esmtp=self.config.esmtp,
             listener=_tell if self.config.debug else None,
         )
 
@@ -250,10 +251,12 @@ class MailState:
         ]
         if not recipients:
             raise MissingAddress("the message has no recipients: name one at least")
+        # A message of Flask-Mail's own has no such attribute.
+        esmtp = getattr(message, "esmtp", None)
         if envelope_from == "<>":
-            return Envelope(None, recipients), content
+            return Envelope(None, recipients, esmtp), content
         reverse_path = headers.parse_mailbox(envelope_from or message.sender, "sender").address
-        return Envelope(reverse_path, recipients), content
+        return Envelope(reverse_path, recipients, esmtp), content
 
     def _open(self, transport: Transport) -> None:
         """Have a connection kept. With MAIL_TRIES that may fail: the next try may find one."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mailbridge import TLS, OnRefused, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
+from mailbridge import TLS, Esmtp, OnRefused, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
 
 HERE = str(Path(__file__))
 CONTEXT = ssl.create_default_context()
@@ -34,7 +34,7 @@ class Sample(NamedTuple):
         return bool(attrgetter(self.path)(owner) == self.expected)
 
 
-OF_SENDER = {"retry", "relays", "round_robin", "on_refused"}
+OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "esmtp"}
 TLS_ON = {"tls": "starttls"}
 LOGIN = {"username": "ida", "allow_insecure_auth": True}
 
@@ -80,4 +80,5 @@ SAMPLES = {
     "relays": Sample("smtp://b.example.org", "relays", (Relay(host="b.example.org"),)),
     "round_robin": Sample("yes", "round_robin", True),
     "on_refused": Sample("report", "on_refused", OnRefused.REPORT),
+    "esmtp": Sample({"mt_priority": "7"}, "esmtp", Esmtp(mt_priority=7)),
 }

@@ -27,6 +27,25 @@ _UTF8_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\x00-\x20\x7f-\xa0]
 _PROHIBITED = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 section 3.1
 
+# RFC 5321 section 4.5.3.1.4: octets in a command line; and what the extensions add to that for
+# their parameters (RFC 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710, 8689).
+MAX_COMMAND_LINE = 512
+_LENGTHENED_BY = {
+    "SIZE": 26,
+    "BODY": 17,
+    "SMTPUTF8": 10,
+    "AUTH": 500,
+    "REQUIRETLS": 11,
+    "RET": 9,
+    "ENVID": 107,
+    "NOTIFY": 29,
+    "ORCPT": 507,
+    "BY": 17,
+    "MT-PRIORITY": 15,
+    "HOLDFOR": 34,
+    "HOLDUNTIL": 34,
+}
+
 
 class Need(Enum):
     """What a dialogue waits for when it yields. The driver has a time-out for each."""
@@ -209,8 +228,21 @@ def _with_parameters(verb: bytes, parameters: Sequence[str], smtputf8: bool) -> 
     """The line for a verb with its path, which is made of parsed parts, and checked parameters."""
     if not parameters:
         return verb + CRLF
-    checked = " ".join(check_parameters(parameters, smtputf8))
-    return b"%b %b\r\n" % (verb, checked.encode())
+    checked = check_parameters(parameters, smtputf8)
+    line = b"%b %b\r\n" % (verb, " ".join(checked).encode())
+    if len(line) > MAX_COMMAND_LINE:
+        _check_length(line, checked)
+    return line
+
+
+def _check_length(line: bytes, parameters: Iterable[str]) -> None:
+    names = {parameter.partition("=")[0].upper() for parameter in parameters}
+    allowed = MAX_COMMAND_LINE + sum(_LENGTHENED_BY.get(name, 0) for name in names)
+    if len(line) > allowed:
+        raise InvalidInput(
+            f"the ESMTP options make a command line of {len(line)} octets, and {allowed} are"
+            " allowed: shorten them"
+        )
 
 
 class Data(Command):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..envelope import Address, Envelope
@@ -18,7 +18,8 @@ class MailTransaction:
     """One envelope and one content on their way through a session.
 
     `content` is a Body of canonical CRLF. `mail_parameters` and `rcpt_parameters` are
-    ESMTP parameters, already known to be allowed. With `all_or_nothing` no content is sent
+    ESMTP parameters, already known to be allowed; `rcpt_parameters_of` gives those of one
+    recipient alone. With `all_or_nothing` no content is sent
     unless every recipient was accepted; `by_bdat` sends it by BDAT rather than DATA, which takes
     CHUNKING. Recipients that are settled already are not offered.
     """
@@ -27,6 +28,7 @@ class MailTransaction:
     content: Body
     mail_parameters: Sequence[str] = ()
     rcpt_parameters: Sequence[str] = ()
+    rcpt_parameters_of: Callable[[Address], Sequence[str]] | None = None
     smtputf8: bool = False
     all_or_nothing: bool = False
     by_bdat: bool = False
@@ -51,8 +53,14 @@ class MailTransaction:
         Every command is made before the first is sent: what is invalid is found out here.
         """
         limit = None if self.all_or_nothing else self.max_recipients
+        parameters, each = self.rcpt_parameters, self.rcpt_parameters_of
         self.offered = [
-            Rcpt(address, self.rcpt_parameters, self.smtputf8) for address in self.unsettled[:limit]
+            Rcpt(
+                address,
+                parameters if each is None else (*parameters, *each(address)),
+                self.smtputf8,
+            )
+            for address in self.unsettled[:limit]
         ]
         if not self.offered:
             return []

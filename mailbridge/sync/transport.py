@@ -29,8 +29,9 @@ class Transport(Route[Connection]):
     `relay` is a Relay, a URL, or a list of them for failover (`round_robin` starts with another
     each time). Connections come from the process's pool and go back to it; between `open()` and
     `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
-    again where nothing was handed over; `on_refused` what to do about refused recipients;
-    `listener` is told each line of the dialogue, "C" or "S" and the lines, secrets masked.
+    again where nothing was handed over; `on_refused` what to do about refused recipients; `esmtp`
+    what every mail asks of the server, where its envelope does not say otherwise; `listener` is
+    told each line of the dialogue, "C" or "S" and the lines, secrets masked.
     """
 
     def _start(self) -> None:
@@ -93,7 +94,7 @@ class Transport(Route[Connection]):
         TLSError, AuthenticationFailed, Disconnected: each with its `report`.
         """
         on_refused = self._policy(on_refused)
-        outgoing = Outgoing(envelope, content, mail_options, rcpt_options, on_refused)
+        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused)
         return self.settle(self.submit(outgoing), on_refused)
 
     def send_many(
@@ -121,7 +122,7 @@ class Transport(Route[Connection]):
         on_refused: OnRefused = OnRefused.RAISE,
     ) -> DeliveryReport:
         """Like `send`, but every failure is in the report. Raises for invalid input only."""
-        return self.submit(Outgoing(envelope, content, mail_options, rcpt_options, on_refused))
+        return self.submit(self.outgoing(envelope, content, mail_options, rcpt_options, on_refused))
 
     # Trying, and trying again.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 # RFC 5321 section 4.1.2. Dot-string is not checked beyond what could hide another path in it.
@@ -35,7 +36,11 @@ MAIL_PARAMETERS: Final = {
     "REQUIRETLS": ("REQUIRETLS", None),
 }
 RCPT_PARAMETERS: Final = {
-    "NOTIFY": ("DSN", "NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY)){0,2}"),
+    # Each word once.
+    "NOTIFY": (
+        "DSN",
+        r"(?!.*\b(\w+)\b.*\b\1\b)(?:NEVER|(?:SUCCESS|FAILURE|DELAY)(?:,(?:SUCCESS|FAILURE|DELAY))*)",
+    ),
     "ORCPT": ("DSN", r"[A-Za-z0-9-]+;[^\s=]{1,500}"),
     "RRVS": ("RRVS", r"[0-9TZ:.+-]+(?:;[CR])?"),
 }
@@ -72,16 +77,21 @@ def parse(prefix: Literal["FROM:", "TO:"], argument: str) -> Path:
     return Path(match["address"] or "", tuple((match["parameters"] or "").split()))
 
 
-def check_mail(path: Path, offered: Container[str]) -> None:
-    """Raise Unacceptable if ``path`` cannot stand in MAIL under the extensions ``offered``."""
+def check_mail(path: Path, offered: Mapping[str, str]) -> None:
+    """Raise Unacceptable if ``path`` cannot stand in MAIL under the extensions ``offered``.
+
+    ``offered`` maps each keyword to its line of the EHLO reply, which may set limits.
+    """
     _check_parameters(path.parameters, MAIL_PARAMETERS, offered)
+    _check_deliver_by(path.value("BY"), offered.get("DELIVERBY", ""))
+    _check_hold(path.value("HOLDFOR"), path.value("HOLDUNTIL"), offered.get("FUTURERELEASE", ""))
     if path.value("BODY") == "BINARYMIME" and "BINARYMIME" not in offered:
         raise Unacceptable("555 5.5.4 BINARYMIME is not offered")
     if not path.address.isascii() and path.value("SMTPUTF8") is None:
         raise Unacceptable("553 5.6.7 An internationalised address needs SMTPUTF8")
 
 
-def check_rcpt(path: Path, offered: Container[str], *, utf8: bool) -> None:
+def check_rcpt(path: Path, offered: Mapping[str, str], *, utf8: bool) -> None:
     """Raise Unacceptable if ``path`` cannot stand in RCPT, in a transaction that is ``utf8``."""
     _check_parameters(path.parameters, RCPT_PARAMETERS, offered)
     if not path.address:
@@ -93,7 +103,7 @@ def check_rcpt(path: Path, offered: Container[str], *, utf8: bool) -> None:
 def _check_parameters(
     parameters: tuple[str, ...],
     known: Mapping[str, tuple[str, str | None]],
-    offered: Container[str],
+    offered: Mapping[str, str],
 ) -> None:
     seen = set()
     for parameter in parameters:
@@ -111,6 +121,36 @@ def _check_parameters(
         ):
             raise Unacceptable(f"501 5.5.4 Bad value of parameter {keyword}")
         seen.add(keyword)
+
+
+def _check_deliver_by(value: str | None, line: str) -> None:
+    """RFC 2852 section 4: with mode R no less than the keyword says, and more than nothing."""
+    if value is None:
+        return
+    time, _, mode = value.partition(";")
+    least = max(1, *map(int, line.split()[1:2]))
+    if mode.upper().startswith("R") and int(time) < least:
+        raise Unacceptable("501 5.5.4 The time of BY is below the minimum")
+
+
+def _check_hold(seconds: str | None, until: str | None, line: str) -> None:
+    """RFC 4865 section 4: one of the two, and no more than the keyword says."""
+    if seconds is not None and until is not None:
+        raise Unacceptable("501 5.5.4 HOLDFOR and HOLDUNTIL exclude each other")
+    limits = line.split()[1:]
+    if seconds is not None and limits and int(seconds) > int(limits[0]):
+        raise Unacceptable("501 5.5.4 HOLDFOR is above the maximum")
+    try:
+        late = until is not None and len(limits) > 1 and _moment(until) > _moment(limits[1])
+    except ValueError:
+        raise Unacceptable("501 5.5.4 HOLDUNTIL is no date and time") from None
+    if late:
+        raise Unacceptable("501 5.5.4 HOLDUNTIL is above the maximum")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _is_utf8(text: str) -> bool:

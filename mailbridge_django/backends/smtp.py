@@ -33,12 +33,13 @@ class EmailBackend(BaseEmailBackend):
 
     Takes the arguments of Django's own SMTP backend in their order, and by keyword every option
     of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, ...) and `on_refused`, `tries`,
-    `retry_delay`, `retry_max_delay`, `retry_deadline`, `relays`, `round_robin`. What is not given
-    comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
+    `retry_delay`, `retry_max_delay`, `retry_deadline`, `relays`, `round_robin`, `esmtp`. What is
+    not given comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
     Raises ImproperlyConfigured for a wrong option (InvalidMailer on Django 6.1 with an alias),
     ValueError for EMAIL_USE_TLS together with EMAIL_USE_SSL.
 
-    After sending each message has a `delivery_report`, a `mailbridge.DeliveryReport`.
+    A message may have an `esmtp`, a `mailbridge.Esmtp` that counts before the option. After
+    sending each message has a `delivery_report`, a `mailbridge.DeliveryReport`.
     """
 
     #: An instance may be kept and shared between threads, which take turns.
@@ -93,6 +94,7 @@ class EmailBackend(BaseEmailBackend):
         self.retry = config.retry
         self.relays = config.relays
         self.round_robin = config.round_robin
+        self.esmtp = config.esmtp
         self.options = config.own
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
@@ -199,6 +201,7 @@ class EmailBackend(BaseEmailBackend):
             on_refused=self.on_refused,
             retry=self.retry,
             round_robin=self.round_robin,
+            esmtp=self.esmtp,
         )
         try:
             transport.open()
@@ -307,19 +310,22 @@ class EmailBackend(BaseEmailBackend):
         if mail is None:
             return False
         connection = self.connection
-        if (
-            not isinstance(connection, OpenConnection)
-            and self.on_refused is mailbridge.OnRefused.ABORT
-        ):
-            raise conf.misconfigured(
-                "on_refused='abort' needs a connection that mailbridge has opened; open() or"
-                " connection_class of this backend is overridden.",
-                self.alias,
-            )
+        if not isinstance(connection, OpenConnection):
+            aborts = self.on_refused is mailbridge.OnRefused.ABORT
+            self._needs_ours("on_refused='abort'" if aborts else None)
+            self._needs_ours("esmtp" if self.esmtp or mail.envelope.esmtp else None)
         report = attempt(connection, mail.envelope, mail.content)
         if report.failure(self.on_refused) is None:
             warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
+
+    def _needs_ours(self, what: str | None) -> None:
+        if what is not None:
+            raise conf.misconfigured(
+                f"{what} needs a connection that mailbridge has opened; open() or"
+                " connection_class of this backend is overridden.",
+                self.alias,
+            )
 
     def prepare(self, email_message: EmailMessage, bodies: Bodies | None = None) -> Mail | None:
         """What is sent for a message, None for nothing: no recipients, or a receiver's wish.

@@ -68,6 +68,8 @@ def test_ehlo_lists_the_extensions(client: Client) -> None:
         (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<a@x.org,b@x.org>", "501 5.1.3"),
         (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<ü@example.org>", "553 5.6.7"),
         (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<b@x.org> NOTIFY=NEVER,DELAY", "501 5.5.4"),
+        (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<b@x.org> NOTIFY=DELAY,DELAY", "501 5.5.4"),
+        (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<b@x.org> NOTIFY=DELAY,SUCCESS", "250 2.1.5"),
         (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<b@x.org> ORCPT=rfc822;b@x.org", "250 2.1.5"),
         (["EHLO x", "MAIL FROM:<>"], "RCPT TO:<postmaster>", "250 2.1.5"),
         ([], "EHLO", "501 5.5.4"),
@@ -96,6 +98,31 @@ def test_reply(client: Client, before: list[str], command: str, code: str) -> No
         assert client.say(line)[0] == "2"
     assert client.say(command).startswith(f"{code} ")
     assert client.say("NOOP") == "250 2.0.0 Ok"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ("BY=60;R", "250"),
+        ("BY=59;R", "501"),
+        ("BY=-1;NT", "250"),
+        ("MT-PRIORITY=-9", "250"),
+        ("MT-PRIORITY=10", "501"),
+        ("HOLDFOR=3600", "250"),
+        ("HOLDFOR=3601", "501"),
+        ("HOLDUNTIL=2030-01-01T00:00:00Z", "250"),
+        ("HOLDUNTIL=2030-01-01T00:00:01Z", "501"),
+        ("HOLDUNTIL=2030-13-01T00:00:00Z", "501"),
+        ("HOLDFOR=1 HOLDUNTIL=2029-01-01T00:00:00Z", "501"),
+    ],
+)
+def test_limits_that_are_offered(
+    client: Client, smtpd: ScriptedServer, parameters: str, code: str
+) -> None:
+    assert client.ehlo()
+    assert client.say(f"MAIL FROM:<> {parameters}").startswith("555")
+    smtpd.with_("DELIVERBY 60", "MT-PRIORITY", "FUTURERELEASE 3600 2030-01-01T00:00:00Z")
+    assert client.say(f"MAIL FROM:<> {parameters}").startswith(code)
 
 
 @pytest.mark.parametrize("line", [b"NOOP\n", b"NOOP a\rb\r\n", b"NOOP\0\r\n", b"NOOP\r\r\n"])
