@@ -106,7 +106,12 @@ OF_RELAY = (
         " the server not asked again.",
     ),
     Option("timeout", SECONDS, "Sets all three below at once."),
-    Option("connect_timeout", SECONDS, "From the name look-up to the end of the TLS handshake."),
+    Option(
+        "connect_timeout",
+        SECONDS,
+        "From the name look-up to the end of the TLS handshake, [however many"
+        " addresses](../explanation/pool.md#how-a-connection-is-made) the name has.",
+    ),
     Option("reply_timeout", SECONDS, "For each reply, and each block of content."),
     Option(
         "final_reply_timeout",

@@ -10,7 +10,6 @@ Nothing is sent: with `rcpt` a transaction is begun and dropped again (MAIL, RCP
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 from . import logins, opening
 from .envelope import Envelope
-from .errors import ConnectError, HostNotFound, InvalidInput, MailError, NotSupported
+from .errors import ConnectError, InvalidInput, MailError, NotSupported
 from .findings import Findings, Outcome, Step
 from .host import host_and_port
 from .options import TLS, Relay
@@ -29,6 +28,7 @@ from .protocol.reply import Reply
 from .secret import Secret
 from .sync.connect import literal_of, open_socket
 from .sync.driver import Connection
+from .sync.resolve import look_up
 
 # A name with more addresses than this is not tried through to the end.
 MAX_ADDRESSES = 16
@@ -113,13 +113,9 @@ class _Run:
         if host.startswith("/"):
             return
         self._begin("name")
-        try:
-            found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as exc:
-            reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-            error = HostNotFound(f"{host} does not resolve: {reason}")
-            error.advice = "Check the host option for a typing error, and the name service"
-            raise error from exc
+        seconds = self._relay.timeouts.connect
+        deadline = None if seconds is None else time.monotonic() + seconds
+        found = look_up(host, port, deadline, self._relay.address)
         addresses = list(dict.fromkeys(str(item[4][0]) for item in found))
         yield self._done(f"{host} is {', '.join(addresses)}", addresses=addresses)
         yield from self._each(addresses[:MAX_ADDRESSES])

@@ -1,14 +1,24 @@
-"""From a host name to a connected socket."""
+"""From a host name to a connected socket: Happy Eyeballs (RFC 8305), with one deadline for all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import math
+import os
+import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import chain, zip_longest
 
-from ..errors import ConnectError, ConnectRefused, ConnectTimeout, HostNotFound
+from ..errors import ConnectError, ConnectRefused, ConnectTimeout
 from ..host import host_and_port
+from .resolve import AddressInfo, look_up
+
+# RFC 8305 section 5: so long an address is given before the next is tried beside it.
+ATTEMPT_DELAY = 0.25
 
 
 def open_socket(
@@ -20,82 +30,157 @@ def open_socket(
 ) -> socket.socket:
     """A connected socket to `host`, which may be a name, an address, or the path of a Unix socket.
 
-    `owner` is given each socket before it is connected, so that a signal at any moment leaves
+    `owner` is given the socket before it is returned, so that a signal at any moment leaves
     somebody who can close it.
 
-    `timeout` in seconds bounds the whole of it, however many addresses the name has.
+    `timeout` in seconds bounds the whole of it: the look-up, and however many addresses there are.
     Raises ConnectError: HostNotFound, ConnectRefused, ConnectTimeout or the plain one.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     if host.startswith("/"):
-        return _connected(socket.AF_UNIX, 0, host, deadline, None, host, owner)
+        return _unix_socket(host, timeout, owner)
     where = host_and_port(host, port)
-    error: ConnectError | None = None
-    for family, _, protocol, _, address in _resolve(host, port, where):
+    addresses = by_family_in_turn(look_up(host, port, deadline, where))
+    with _Race(addresses, source_address, deadline) as race:
+        sock = race.winner()
+        if sock is None:
+            raise race.error(host, where)
+        # A command waits for nothing: Nagle against delayed ACK costs 40 ms a round trip.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        owner(sock)
+        race.hand_over(sock)
+        return sock
+
+
+def by_family_in_turn(found: Iterable[AddressInfo]) -> list[AddressInfo]:
+    """Addresses of both families in turn, each family in its order (RFC 8305 section 4)."""
+    families: dict[int, list[AddressInfo]] = {}
+    for info in dict.fromkeys(found):
+        families.setdefault(info[0], []).append(info)
+    return [info for info in chain(*zip_longest(*families.values())) if info is not None]
+
+
+class _Race:
+    """Attempts to connect to several addresses, each begun a while after the one before it."""
+
+    def __init__(
+        self,
+        addresses: Iterable[AddressInfo],
+        source_address: tuple[str, int] | None,
+        deadline: float | None,
+    ) -> None:
+        self._left = deque(addresses)
+        self._source_address = source_address
+        self._deadline = math.inf if deadline is None else deadline
+        self._trying: dict[socket.socket, str] = {}
+        self._failed: list[tuple[str, OSError]] = []
+        self._selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Race:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for sock in self._trying:
+            sock.close()
+
+    def hand_over(self, sock: socket.socket) -> None:
+        """Leave this socket open at the end of the race."""
+        del self._trying[sock]
+
+    def winner(self) -> socket.socket | None:
+        """The first socket that is connected, None if there is none by the deadline."""
+        due = -math.inf
+        while (self._left or self._trying) and (now := time.monotonic()) < self._deadline:
+            if self._left and now >= due:
+                # One that cannot even begin costs no time.
+                due = now + ATTEMPT_DELAY if self._begin(self._left.popleft()) else -math.inf
+                continue
+            until = min(due, self._deadline) if self._left else self._deadline
+            for key, _ in self._selector.select(None if until == math.inf else until - now):
+                sock: socket.socket = key.fileobj  # type: ignore[assignment]
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    return sock
+                self._selector.unregister(sock)
+                self._lose(sock, OSError(code, os.strerror(code)))
+                due = -math.inf
+        return None
+
+    def _begin(self, info: AddressInfo) -> bool:
+        """Begin to connect to an address. False if it is known at once that this fails."""
+        family, kind, protocol, _, address = info
+        name = str(address[0])
         try:
-            sock = _connected(family, protocol, address, deadline, source_address, where, owner)
-        except ConnectError as exc:
-            error = exc
-        else:
-            # A command waits for nothing: Nagle against delayed ACK costs 40 ms a round trip.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
-    raise error or HostNotFound(f"{host!r} has no address")
+            sock = socket.socket(family, kind, protocol)
+        except OSError as exc:
+            self._failed.append((name, exc))
+            return False
+        self._trying[sock] = name
+        try:
+            sock.setblocking(False)
+            if self._source_address is not None:
+                sock.bind(self._source_address)
+            code = sock.connect_ex(address)
+            if code not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK):
+                raise OSError(code, os.strerror(code))
+        except OSError as exc:
+            self._lose(sock, exc)
+            return False
+        self._selector.register(sock, selectors.EVENT_WRITE)
+        return True
+
+    def _lose(self, sock: socket.socket, reason: OSError) -> None:
+        self._failed.append((self._trying.pop(sock), reason))
+        sock.close()
+
+    def error(self, host: str, where: str) -> ConnectError:
+        """What became of each address."""
+        late = TimeoutError(errno.ETIMEDOUT, "no answer")
+        failed = [*self._failed, *((name, late) for name in self._trying.values())]
+        tried = ", ".join(f"{name} ({exc.strerror or exc})" for name, exc in failed)
+        if self._left:
+            tried += f"{', ' if tried else ''}{len(self._left)} not tried"
+        reasons = [exc for _, exc in failed] or [late]
+        known = len(reasons) == 1 and failed and failed[0][0] == host
+        return _connect_error(reasons, "" if known else tried, where)
 
 
-def _resolve(host: str, port: int, where: str) -> list[tuple[int, int, int, str, object]]:
-    try:
-        return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
-    except (socket.gaierror, UnicodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
-        error = HostNotFound(f"the host name does not resolve: {reason}")
-        error.errno = getattr(exc, "errno", None)
-        error.advice = "Check the host option for a typing error, and the name service"
-        error.located(host=where, phase="connect")
-        raise error from exc
+def _connect_error(reasons: list[OSError], tried: str, where: str) -> ConnectError:
+    """The error for addresses that failed: of several reasons the one that tells most."""
+    kinds = (TimeoutError, ConnectionRefusedError, OSError)
+    reason = min(reasons, key=lambda exc: [isinstance(exc, kind) for kind in kinds].index(True))
+    tried = f"; tried {tried}" if tried else ""
+    error: ConnectError
+    if isinstance(reason, TimeoutError):
+        error = ConnectTimeout(f"no connection within the connect time-out{tried}")
+        error.advice = "Check host and port, and whether a firewall drops connections to it"
+    elif isinstance(reason, ConnectionRefusedError):
+        error = ConnectRefused(f"connection refused: nothing listens on this port{tried}")
+        error.advice = "Check host and port, and whether the mail server runs"
+    else:
+        error = ConnectError(f"cannot connect{tried or f': {reason.strerror or reason}'}")
+    error.errno = reason.errno
+    error.__cause__ = reason
+    error.located(host=where, phase="connect")
+    return error
 
 
-def _connected(
-    family: int,
-    protocol: int,
-    address: object,
-    deadline: float | None,
-    source_address: tuple[str, int] | None,
-    where: str,
-    owner: Callable[[socket.socket], None],
+def _unix_socket(
+    path: str, timeout: float | None, owner: Callable[[socket.socket], None]
 ) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM, protocol)
-    owner(sock)
+    sock = socket.socket(socket.AF_UNIX)
     try:
-        remaining = None if deadline is None else deadline - time.monotonic()
-        if remaining is not None and remaining <= 0:
-            raise TimeoutError
-        sock.settimeout(remaining)
-        if source_address is not None:
-            sock.bind(source_address)
-        sock.connect(address)  # type: ignore[arg-type]
+        owner(sock)
+        sock.settimeout(timeout)
+        sock.connect(path)
     except OSError as exc:
         sock.close()
-        raise _connect_error(exc, where) from exc
+        raise _connect_error([exc], "", path) from exc
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def _connect_error(exc: OSError, where: str) -> ConnectError:
-    error: ConnectError
-    if isinstance(exc, TimeoutError):
-        error = ConnectTimeout("no connection within the connect time-out")
-        error.advice = "Check host and port, and whether a firewall drops connections to it"
-    elif isinstance(exc, ConnectionRefusedError):
-        error = ConnectRefused("connection refused: nothing listens on this port")
-        error.advice = "Check host and port, and whether the mail server runs"
-    else:
-        error = ConnectError(f"cannot connect: {exc.strerror or exc}")
-    error.errno = exc.errno
-    error.located(host=where, phase="connect")
-    return error
 
 
 def literal_of(sock: socket.socket) -> str:

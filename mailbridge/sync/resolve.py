@@ -1,0 +1,121 @@
+"""From a host name to addresses, for no longer than there is time.
+
+`getaddrinfo` cannot be interrupted, and a name service that is silent holds it for half a minute.
+So it runs in a thread that is not waited for beyond the deadline, and that ends with it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from functools import partial
+from ipaddress import ip_address
+from typing import Any, TypeAlias
+
+from .. import forks
+from ..errors import ConnectError, ConnectTimeout, HostNotFound
+
+#: Family, type, protocol, canonical name and address, as `getaddrinfo` gives them.
+AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
+Found: TypeAlias = list[AddressInfo]
+
+
+def look_up(host: str, port: int, deadline: float | None, where: str) -> Found:
+    """The addresses of `host`, a name or an address. `where` is for errors.
+
+    Raises HostNotFound if it has none, ConnectTimeout if that is not known by `deadline`.
+    """
+    try:
+        found = _by_deadline(host, port, deadline)
+    except TimeoutError:
+        late = ConnectTimeout("the host name did not resolve within the connect time-out")
+        late.advice = "Check the name service"
+        raise _located(late, where) from None
+    except (socket.gaierror, UnicodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else str(exc)
+        error = HostNotFound(f"the host name does not resolve: {reason}")
+        error.errno = getattr(exc, "errno", None)
+        error.advice = "Check the host option for a typing error, and the name service"
+        raise _located(error, where) from exc
+    if not found:
+        raise _located(HostNotFound(f"{host!r} has no address"), where)
+    return found
+
+
+def _located(error: ConnectError, where: str) -> ConnectError:
+    error.located(host=where, phase="connect")
+    return error
+
+
+def _by_deadline(host: str, port: int, deadline: float | None) -> Found:
+    if deadline is None or _is_known_here(host):
+        return _ask(host, port)
+    return _under_way.future(host, port).result(max(0.0, deadline - time.monotonic()))
+
+
+def _is_known_here(host: str) -> bool:
+    if host == "localhost":
+        return True  # RFC 6761 section 6.3: no name service is asked.
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+def _ask(host: str, port: int) -> Found:
+    return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
+
+
+class _UnderWay:
+    """The look-ups that are not answered yet. What they find is not kept.
+
+    However many wait for a name, one thread asks for it.
+    """
+
+    def __init__(self) -> None:
+        self.after_fork()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: the threads that were asking are not here."""
+        self._lock = threading.Lock()
+        self._futures: dict[tuple[str, int], Future[Found]] = {}
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def future(self, host: str, port: int) -> Future[Found]:
+        """The addresses of `host`, as soon as they are known."""
+        key = host, port
+        mine: Future[Found] = Future()
+        with self._lock:
+            future = self._futures.setdefault(key, mine)
+        if future is mine:
+            run = partial(self._run, key, mine)
+            try:
+                threading.Thread(target=run, name="mailbridge-name", daemon=True).start()
+            except RuntimeError:
+                # No more threads, or the interpreter is about to end: rather late than not at all.
+                run()
+        return future
+
+    def _run(self, key: tuple[str, int], future: Future[Found]) -> None:
+        found: Found = []
+        failure: BaseException | None = None
+        try:
+            found = _ask(*key)
+        except BaseException as exc:
+            failure = exc
+        with self._lock:
+            if self._futures.get(key) is future:
+                del self._futures[key]
+        if failure is not None:
+            future.set_exception(failure)
+        else:
+            future.set_result(found)
+
+
+_under_way = _UnderWay()
