@@ -126,17 +126,16 @@ def _log_in(session: Session, relay: Relay) -> Dialogue[None]:
         return
     if not callable(relay.token_provider):
         raise TypeError("token_provider is not resolved")
-    user = relay.username or ""
     held = yield from token(relay.token_provider)
     try:
-        yield from _once(session, relay, Credentials(user, token=held))
+        yield from _once(session, relay, Credentials(relay.username or "", token=held))
     except AuthenticationFailed as refused:
         if not _is_final(refused) or not session.usable:
             raise
         fresh = yield from token(relay.token_provider, rejected=held)
         if fresh == held:
             raise
-        yield from _once(session, relay, Credentials(user, token=fresh))
+        yield from _once(session, relay, Credentials(relay.username or "", token=fresh))
 
 
 def _once(session: Session, relay: Relay, credentials: Credentials) -> Dialogue[None]:

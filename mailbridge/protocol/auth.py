@@ -64,12 +64,12 @@ def _go_on(
         challenges += 1
         if challenges > MAX_CHALLENGES:
             session.abandon("AUTH did not end")
-            raise MailError(f"Server AUTH mechanism infinite loop. Last response: {reply}")
+            raise MailError(f"Server AUTH mechanism infinite loop: {challenges} challenges")
         try:
             if withheld is not None:
                 response, withheld = withheld, None
             else:
-                response = Hidden(respond(_challenge(reply)))
+                response = Hidden(respond(Hidden(_challenge(reply))))
         except Exception as exc:
             # RFC 4954 section 4: the server answers "*" with 501, and stays in step.
             yield from session.command(AuthCancel())
@@ -136,7 +136,8 @@ class Login:
             if not ranked:
                 raise _insecure()
         self._left = iter(_installed(ranked))
-        session.guard(credentials.secret.encode())
+        names = (credentials.username, sasl.escaped(credentials.username))
+        session.guard(credentials.secret.encode(), names=names)
         self._next()
 
     def _next(self) -> bool:
@@ -210,8 +211,9 @@ class Login:
         failed = AuthenticationFailed(reply.code, reply.message, reply=reply)
         hints = []
         if self._reason:
-            secret = self._credentials.secret
-            reason = self._reason.replace(secret, "***") if secret else self._reason
+            reason = self._reason
+            for masked in filter(None, (self._credentials.secret, self._credentials.username)):
+                reason = reason.replace(masked, "***")
             hints.append(f"The server's reason: {reason}")
         if reply.code == 535 and self._credentials.token is not None:
             hints.append("Check user name and token: its scope, and whether it has expired")

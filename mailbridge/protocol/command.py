@@ -114,8 +114,8 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
 class Command:
     """A line to the server, and what comes back: the phase for errors, the wait for the driver.
 
-    `replies` is how many answer it. `end` is the place of its last octet in the stream, None
-    until that is known (see `Output`).
+    `replies` is how many answer it; `logs_in` is true if they may name the user. `end` is the
+    place of its last octet in the stream, None until that is known (see `Output`).
     """
 
     __slots__ = ("end", "wire")
@@ -123,6 +123,7 @@ class Command:
     phase: ClassVar[Phase | None] = None
     need: ClassVar[Need] = Need.REPLY
     silent: ClassVar[bool] = False
+    logs_in: bool = False
     replies: int = 1
 
     end: int | None
@@ -322,6 +323,7 @@ class Auth(Command):
 
     __slots__ = ("shown",)
     phase = Phase.AUTH
+    logs_in = True
 
     def __init__(self, mechanism: str, initial_response: bytes | None = None) -> None:
         if not _MECHANISM.fullmatch(mechanism):
@@ -339,38 +341,35 @@ class Auth(Command):
         return [self.shown]
 
 
-class AuthResponse(Command):
+class AuthResponse(Auth):
     """The client's answer to a challenge."""
 
     __slots__ = ()
-    phase = Phase.AUTH
 
     def __init__(self, response: bytes) -> None:
         self.wire = Hidden(base64.b64encode(response) + CRLF)
-
-    def shown_lines(self) -> list[str]:
-        return ["***"]
+        self.shown = "***"
 
 
-class AuthCancel(Command):
+class AuthCancel(Auth):
     """``*``: gives up an AUTH exchange; the server answers 501."""
 
     __slots__ = ()
-    phase = Phase.AUTH
 
     def __init__(self) -> None:
-        super().__init__("*")
+        self.wire = b"*\r\n"
+        self.shown = "*"
 
 
 class Raw(Command):
     """A line of the caller's own making (docmd, putcmd, VRFY, HELP, ...)."""
 
-    __slots__ = ("asks", "secret")
+    __slots__ = ("logs_in", "secret")
 
     def __init__(self, *words: str | bytes, secret: bool = False) -> None:
         super().__init__(*words)
         # What follows AUTH on its way is an answer, whatever it looks like.
-        self.asks = secret or self.wire[:5].upper() in (b"AUTH ", b"AUTH\t")
+        self.logs_in = secret or self.wire[:5].upper() in (b"AUTH ", b"AUTH\t")
         self.secret = secret
 
     def shown_lines(self) -> list[str]:

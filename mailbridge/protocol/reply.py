@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections import deque
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..errors import ProtocolViolation, printable
@@ -18,6 +21,7 @@ MAX_REPLY_SIZE = 64 * 1024
 # Replies that are remembered, and octets of one: "250 2.1.0 Ok" comes with every mail.
 MAX_KNOWN = 32
 MAX_KNOWN_LINE = 80
+MASK = b"***"
 
 # RFC 5321 section 4.2: Reply-code = %x32-35 %x30-35 %x30-39. A bare code is a legal last line.
 _LINE = re.compile(rb"([2-5][0-5][0-9])(?:([ -])(.*))?", re.DOTALL)
@@ -97,6 +101,13 @@ class Reply(NamedTuple):
         return " ".join((str(self.code), *map(printable, self.lines))).rstrip()
 
 
+def _decoded(challenge: bytes) -> bytes:
+    try:
+        return base64.b64decode(challenge)
+    except binascii.Error:
+        return challenge
+
+
 class ReplyParser:
     """Turns bytes, in whatever pieces they arrive, into replies.
 
@@ -115,18 +126,36 @@ class ReplyParser:
         self._size = 0
         self._known: dict[bytes, Reply] = {}
         self._secrets: tuple[Hidden, ...] = ()
+        #: Finds what is masked in answers to AUTH only; elsewhere it is a word like others.
+        self.names: re.Pattern[bytes] | None = None
 
-    def guard(self, secret: bytes) -> None:
-        """Mask this in every later reply: some servers echo the command they refuse."""
+    def guard(self, secret: bytes, names: Iterable[str] = ()) -> None:
+        """Mask this in every later reply, and `names` in those to AUTH and in what is no reply."""
         # Shorter ones are in too many innocent words, and guessed sooner than read.
         if len(secret) > 3:
             self._secrets += (Hidden(secret),)
             self._known.clear()
+        if known := [re.escape(name.encode()) for name in names if name]:
+            # Words of their own: a name may be short.
+            words = rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % b"|".join(known)
+            self.names = re.compile(words, re.IGNORECASE)
+
+    def without_names(self, reply: Reply) -> tuple[Reply, Reply]:
+        """An answer to AUTH: for the mechanism, and as it may be shown."""
+        if self.names is None:
+            return reply, reply
+        if reply.code == 334 and self.names.search(_decoded(reply.message)):
+            return Reply(334, tuple(map(Hidden, reply.lines))), Reply(334, (MASK,))
+        shown = Reply(reply.code, tuple(map(self._without_names, reply.lines)))
+        return (reply if reply.code == 334 else shown), shown
 
     def _masked(self, line: bytes) -> bytes:
         for secret in self._secrets:
-            line = line.replace(secret, b"***")
+            line = line.replace(secret, MASK)
         return line
+
+    def _without_names(self, line: bytes) -> bytes:
+        return line if self.names is None else self.names.sub(MASK, line)
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server."""
@@ -150,15 +179,19 @@ class ReplyParser:
             # What is secret is masked before anybody can quote the line.
             raw = Hidden(self._lines.popleft())
             if len(raw) > MAX_REPLY_LINE:
-                raise _too_long(self._masked(raw))
-            reply = self._take_line(self._masked(raw))
+                raise _too_long(self._without_names(self._masked(raw)))
+            try:
+                reply = self._take_line(self._masked(raw))
+            except ProtocolViolation as error:
+                # Without the frame that holds the line as it came.
+                raise error.with_traceback(None) from None
             if reply is None:
                 continue
             if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1:
                 self._remember(raw, reply)
             return reply
         if len(self._rest) > MAX_REPLY_LINE:
-            raise _too_long(self._masked(self._rest))
+            raise _too_long(self._without_names(self._masked(self._rest)))
         return None
 
     def _remember(self, raw: bytes, reply: Reply) -> None:
@@ -171,9 +204,11 @@ class ReplyParser:
         line = line.removesuffix(b"\r")
         match = _LINE.fullmatch(line)
         if match is None:
+            line = self._without_names(line)
             raise ProtocolViolation(f"not an SMTP reply: {_shown(line)}{_hint(line)}", -1, line)
         code, text = int(match[1]), match[3] or b""
         if self._texts and code != self._code:
+            line = self._without_names(line)
             raise ProtocolViolation(
                 f"reply codes {self._code} and {code} in one reply: {_shown(line)}", code, line
             )

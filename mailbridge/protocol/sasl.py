@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ..errors import InvalidInput, printable
@@ -24,9 +24,9 @@ Exchange: TypeAlias = Generator[bytes | None, bytes | None, None]
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who logs in: with a password, a bearer token, or what TLS has shown. Hides its secrets."""
+    """Who logs in: with a password, a bearer token, or what TLS has shown. Its repr hides all."""
 
-    username: str
+    username: str = field(repr=False)
     password: Secret | None = None
     token: Secret | None = None
 
@@ -98,7 +98,7 @@ def plain(credentials: Credentials, channel: Channel) -> Exchange:
 def login(credentials: Credentials, channel: Channel) -> Exchange:
     """LOGIN (draft-murchison-sasl-login): two prompts, whose text means nothing."""
     yield None
-    yield credentials.username.encode()
+    yield Hidden(credentials.username.encode())
     yield Hidden(credentials.secret.encode())
 
 
@@ -106,7 +106,7 @@ def cram_md5(credentials: Credentials, channel: Channel) -> Exchange:
     """CRAM-MD5 (RFC 2195): a keyed digest of the server's challenge."""
     challenge = yield None
     secret = Secret(credentials.secret)
-    yield cram_md5_response(credentials.username, secret, challenge or b"").encode()
+    yield Hidden(cram_md5_response(credentials.username, secret, challenge or b"").encode())
 
 
 def cram_md5_response(username: str, password: Secret, challenge: bytes) -> str:
@@ -122,9 +122,14 @@ def xoauth2(credentials: Credentials, channel: Channel) -> Exchange:
     yield b""
 
 
+def escaped(username: str) -> str:
+    """A user name as SCRAM and OAUTHBEARER write it (RFC 5801 section 4)."""
+    return username.replace("=", "=3D").replace(",", "=2C")
+
+
 def oauthbearer(credentials: Credentials, channel: Channel) -> Exchange:
     """OAUTHBEARER (RFC 7628)."""
-    user = credentials.username.replace("=", "=3D").replace(",", "=2C")
+    user = escaped(credentials.username)
     host = f"host={channel.host}\1port={channel.port}\1" if channel.host else ""
     yield Hidden(f"n,a={user},\1{host}auth=Bearer {credentials.secret}\1\1".encode())
     # RFC 7628 section 3.2.3: the dummy answer to an error, after which the server says 535.
@@ -133,7 +138,7 @@ def oauthbearer(credentials: Credentials, channel: Channel) -> Exchange:
 
 def external(credentials: Credentials, channel: Channel) -> Exchange:
     """EXTERNAL (RFC 4422 appendix A): the client certificate says who; an empty name is its own."""
-    yield credentials.username.encode()
+    yield Hidden(credentials.username.encode())
 
 
 def _scram(name: str) -> Callable[[Credentials, Channel], Exchange]:

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from importlib.util import find_spec
 
 from ..errors import InvalidInput, MailError, ProtocolViolation, printable
-from ..secret import Secret
+from ..secret import Hidden, Secret
 from .channel import Channel
 
 #: Best first: bound to the channel, then the longer digest.
@@ -47,15 +47,16 @@ def exchange(
         client = ScramClient(
             [name], username, password.reveal(), channel_binding=_binding(name, channel)
         )
+    del username
     if client is None:
         # Not chained: scramp's frames hold the password.
         raise InvalidInput(f"{name}: user name or password has characters that it prohibits")
     try:
-        first = yield client.get_client_first().encode()
+        first = yield Hidden(client.get_client_first().encode())
         text = _text(first)
         _check_iterations(text)
         client.set_server_first(text)
-        last = yield client.get_client_final().encode()
+        last = yield Hidden(client.get_client_final().encode())
         if last is not None and reason(last):
             # The server says why in a challenge, and 535 once that is answered.
             yield b""

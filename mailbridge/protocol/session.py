@@ -257,7 +257,8 @@ class Session:
             return None
         self._unanswered.popleft()
         self.answered += 1
-        self.transcript.note(reply)
+        reply, shown = self._parser.without_names(reply) if command.logs_in else (reply, reply)
+        self.transcript.note(shown)
         if not self._output.has_left(command):
             self._check_timing(command, reply)
         if reply.code == 421:
@@ -339,6 +340,8 @@ class Session:
 
     def _after_auth(self, command: Command, reply: Reply) -> None:
         self.authenticated = self.authenticated or reply.positive
+        if reply.positive:
+            self._parser.names = None
 
     def end_transaction(self) -> None:
         """The server's state is as before MAIL."""
@@ -347,14 +350,17 @@ class Session:
 
     # Secrets.
 
-    def guard(self, secret: bytes) -> None:
-        """Mask this in every later reply: some servers echo the command they refuse."""
-        self._parser.guard(secret)
+    def guard(self, secret: bytes = b"", *, names: Iterable[str] = ()) -> None:
+        """Mask this in every later reply, and `names` in replies to AUTH until it succeeds.
+
+        Some servers echo the command they refuse.
+        """
+        self._parser.guard(secret, names)
 
     @property
     def asked_for_secret(self) -> bool:
         """True if the next line may answer a challenge: one came (334), or AUTH is unanswered."""
-        if any(isinstance(command, Raw) and command.asks for command in self._unanswered):
+        if any(isinstance(command, Raw) and command.logs_in for command in self._unanswered):
             return True
         return self._last is not None and self._last.code == 334
 

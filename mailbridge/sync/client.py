@@ -261,7 +261,10 @@ class Client:
 
     def _raw(self, cmd: str, args: str) -> command.Raw:
         words = (cmd, args) if args else (cmd,)
-        return command.Raw(*words, secret=self._session.asked_for_secret)
+        line = command.Raw(*words, secret=self._session.asked_for_secret)
+        if line.logs_in:
+            self._session.guard(names=[self.user or ""])
+        return line
 
     def _command(self, line: command.Command) -> Answer:
         return answer(self._run(self._session.command(line)))

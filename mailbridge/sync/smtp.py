@@ -148,7 +148,7 @@ class SMTP(Client):
         """
         credentials = Credentials(user, Secret(password))
         self.user, self._password = user, Secret(password)
-        password = "***"
+        user = password = "***"
         self.ehlo_or_helo_if_needed()
         return answer(
             self._run(
@@ -174,6 +174,7 @@ class SMTP(Client):
         a challenge (bytes), both as text. Raises SMTPAuthenticationError.
         """
         self._login_asked = False
+        self._session.guard(names=[self.user or ""])
         first = authobject() if initial_response_ok else None
         initial = None if first is None else first.encode()
 

