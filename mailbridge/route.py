@@ -48,6 +48,7 @@ class Route(Generic[L]):
         self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.listener = listener
         self._kept: Lease[L] | None = None
+        self._open = False
         self._start()
 
     def _start(self) -> None:
@@ -117,6 +118,13 @@ class Route(Generic[L]):
             # It has waited, so it may be dead, like any that was used before.
             kept.reused = True
         return kept
+
+    def _keep_again(self, lease: Lease[L]) -> bool:
+        """Keep what was taken, unless it is replaced, or the transport was closed since."""
+        keeps = self._open and self._kept is None and lease.fit()
+        if keeps:
+            self._kept = lease
+        return keeps
 
     def _over_kept(self, outgoing: Outgoing) -> attempt.Steps[DeliveryReport]:
         """One try over the kept connection; one more over a new one if it turns out to be dead."""

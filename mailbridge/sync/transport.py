@@ -59,6 +59,7 @@ class Transport(Route[Connection]):
                 return False
             self.close()
             self._kept = self._first_that_opens()
+            self._open = True
             return True
 
     def _first_that_opens(self) -> Lease:
@@ -74,7 +75,7 @@ class Transport(Route[Connection]):
     def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
         with self._lock:
-            kept, self._kept = self._kept, None
+            kept, self._kept, self._open = self._kept, None, False
             if kept is not None:
                 kept.give_back()
 
@@ -180,7 +181,6 @@ class Transport(Route[Connection]):
     def put_back(self, lease: Lease) -> None:
         """Keep this connection again."""
         with self._lock:
-            if self._kept is None and lease.fit():
-                self._kept = lease
-                return
-        lease.give_back()
+            kept = self._keep_again(lease)
+        if not kept:
+            lease.give_back()
