@@ -5,9 +5,11 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # What the test command gets on top, for example: make test ARGS="-x -k pool"
 ARGS ?=
+# How long the soak lasts: make soak MINUTES=60
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint matrix bench clean
+.PHONY: help demo test lint matrix bench soak clean
 
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
@@ -16,6 +18,7 @@ help:
 	@echo "make lint    check format, style and types"
 	@echo "make matrix  run the tests with each Python and Django that is supported and found here"
 	@echo "make bench   measure what mailbridge costs beside others (make bench ARGS=--quick is rough and short)"
+	@echo "make soak    send through servers that fail at random, and account for every mail (make soak MINUTES=10)"
 	@echo "make clean   remove .venv and everything else that was generated"
 
 demo: $(READY)
@@ -41,6 +44,10 @@ bench: $(READY)
 	@echo "bench: measures what mailbridge costs beside others"
 	@$(PYTHON) -m pip install --quiet --group bench
 	@$(PYTHON) -m benchmarks $(ARGS)
+
+soak: $(READY)
+	@echo "soak: sends through servers that fail at random, and accounts for every mail"
+	@$(PYTHON) -m tests.soak --minutes $(MINUTES) $(ARGS)
 
 clean:
 	@echo "clean: removes .venv, caches and build results"
