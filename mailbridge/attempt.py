@@ -71,7 +71,7 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
         yield Pace(stock)
     lease.use.messages += 1
     try:
-        mail = outgoing.transaction(session)
+        mail = outgoing.transaction(session, stock.relay)
         report: DeliveryReport = yield Converse(lease, delivery.deliver(session, mail))
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)

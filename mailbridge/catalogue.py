@@ -143,6 +143,12 @@ OF_RELAY = (
         "Speak LMTP (RFC 2033): the server answers for each recipient after the content.",
     ),
     Option(
+        "strict",
+        FLAG,
+        "Refuse a mail that this server does not take as it is, instead of"
+        " [re-encoding the part at fault](../explanation/content.md).",
+    ),
+    Option(
         "max_connections",
         NUMBER,
         "Connections to this server at a time, for the whole process.",
@@ -180,7 +186,7 @@ OF_TRANSPORT = (
         "relays",
         "list of URLs, or text with commas",
         "Servers to go on to, in this order, when the one above cannot be used. A URL says all"
-        " about its server; only EHLO's name is the same.",
+        " about its server; only EHLO's name and `strict` are the same.",
         "none",
     ),
     Option("round_robin", FLAG, "Start with another of these servers each time.", "false"),

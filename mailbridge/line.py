@@ -102,7 +102,7 @@ class Line:
             if stock.bucket is not None:
                 yield Pace(stock)
             session = lease.connection.session
-            mail = begun or outgoing.transaction(session)
+            mail = begun or outgoing.transaction(session, stock.relay)
             ahead = self._ahead(lease, following)
             lease.use.messages += 1
             report: DeliveryReport = yield Converse(
@@ -127,6 +127,6 @@ class Line:
         if not lease.fit(mails=2):
             return None
         try:
-            return following.transaction(session)
+            return following.transaction(session, self._stock.relay)
         except (InvalidInput, MailError):
             return None  # It is told why when it is its turn.

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import email.generator
 import email.message
 import email.policy
 import email.utils
 import io
-import quopri
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +91,6 @@ def _sender(message: email.message.Message, prefix: str) -> str:
     return addresses[0][1]
 
 
-_OPAQUE = frozenset({"multipart/signed", "multipart/encrypted"})
 _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -111,54 +108,3 @@ def header_of(content: bytes) -> bytes:
 def _header_end(content: bytes) -> int:
     end = content.find(b"\r\n\r\n")
     return len(content) if end < 0 else end + 2
-
-
-def seven_bit(content: bytes) -> bytes:
-    """`content` with its 8-bit parts re-encoded as quoted-printable or base64 (RFC 6152).
-
-    Raises InvalidInput where that would break a signature (multipart/signed), and for a header
-    with 8-bit octets, which only SMTPUTF8 allows.
-    """
-    if content.isascii():
-        return content
-    if not header_of(content).isascii():
-        raise InvalidInput(
-            "the header has octets outside ASCII, and the server offers no SMTPUTF8:"
-            " write the field as encoded-words (RFC 2047)"
-        )
-    # Fields are kept as they are; the default policy would fold them anew.
-    policy = email.policy.compat32.clone(linesep="\r\n", max_line_length=0)
-    message = email.message_from_bytes(content, policy=policy)
-    parts = list(message.walk())
-    if any(part.get_content_type() in _OPAQUE for part in parts):
-        raise InvalidInput(
-            "the message is signed and has 8-bit octets, which this server does not take"
-            " (no 8BITMIME); build it with 7bit transfer encodings and sign it then"
-        )
-    for part in parts:
-        if not part.is_multipart():
-            _encode(part)
-        elif part.get("Content-Transfer-Encoding", "7bit").strip().lower() in ("8bit", "binary"):
-            part.replace_header("Content-Transfer-Encoding", "7bit")
-    encoded = message.as_bytes(policy=policy)
-    if not encoded.isascii():
-        raise InvalidInput("the message has 8-bit octets that cannot be encoded as 7bit MIME")
-    return encoded
-
-
-def _encode(part: email.message.Message) -> None:
-    """Re-encode one leaf of a message, if it holds 8-bit octets."""
-    declared = part.get("Content-Transfer-Encoding", "7bit").strip().lower()
-    if declared in ("base64", "quoted-printable"):
-        return
-    octets = part.get_payload(decode=True)
-    if not isinstance(octets, bytes) or (octets.isascii() and declared == "7bit"):
-        return
-    if part.get_content_maintype() == "text":
-        text = quopri.encodestring(octets.replace(b"\r\n", b"\n")).decode("ascii")
-        encoding = "quoted-printable"
-    else:
-        text, encoding = base64.encodebytes(octets).decode("ascii"), "base64"
-    part.set_payload(text)
-    del part["Content-Transfer-Encoding"]
-    part["Content-Transfer-Encoding"] = encoding

@@ -145,6 +145,7 @@ class Relay:
     auth_pause: float = 300.0
     ignore_extensions: frozenset[str] = frozenset()
     lmtp: bool = False
+    strict: bool = False
     pool: PoolOptions = field(default_factory=PoolOptions)
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ class Relay:
             if not isinstance(self.password, Secret):
                 text("password", self.password)
             put("password", Secret(self.password))
-        for name in ("tls_verify", "allow_insecure_auth", "lmtp"):
+        for name in ("tls_verify", "allow_insecure_auth", "lmtp", "strict"):
             put(name, boolean(name, getattr(self, name)))
         if not isinstance(self.timeouts, Timeouts):
             raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")

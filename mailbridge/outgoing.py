@@ -9,10 +9,11 @@ from typing import IO
 
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
-from .message import header_of, message_id, seven_bit
+from .fitting import fitted
+from .message import header_of, message_id
 from .options import Relay
 from .protocol.command import Mail, Rcpt, check_parameters
-from .protocol.content import Body, Buffer, body
+from .protocol.content import Body, body
 from .protocol.parameters import check_offered
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -74,14 +75,14 @@ class Outgoing:
             self.on_refused,
         )
 
-    def transaction(self, session: Session) -> MailTransaction:
+    def transaction(self, session: Session, relay: Relay) -> MailTransaction:
         """The transaction for what this server offers: SMTPUTF8 where needed, 7bit where it must.
 
         Raises NotSupported for a sender that this server cannot take, and for what the envelope
         asks for and the server does not offer; InvalidInput for content that cannot be
-        re-encoded for it.
+        re-encoded for it, or with the relay's `strict` is not to be.
         """
-        envelope, content, mail_options = self.envelope, self.content, self.mail_options
+        envelope, mail_options = self.envelope, self.mail_options
         extensions = session.extensions
         unreachable: list[Address] = []
         if envelope.needs_smtputf8 or self.has_utf8_header:
@@ -98,15 +99,20 @@ class Outgoing:
                 raise error
             else:
                 unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
-        if not content.is_ascii and not extensions.offers(
-            "SMTPUTF8" if self.has_utf8_header else "8BITMIME"
-        ):
-            content = Buffer(seven_bit(b"".join(content.pieces())))
+        content = self.content
+        changes: tuple[str, ...] = ()
+        if content.long_lines or not content.is_ascii:
+            content, changes = fitted(
+                content,
+                eight_bit=extensions.offers("SMTPUTF8" if self.has_utf8_header else "8BITMIME"),
+                strict=relay.strict,
+            )
         esmtp = envelope.esmtp
         if esmtp is not None:
             check_offered(esmtp, extensions)
             mail_options = (*mail_options, *esmtp.mail_parameters())
         mail = plan(session, envelope, content, mail_options, self.rcpt_options)
+        mail.changes = changes
         if esmtp is not None:
             mail.rcpt_parameters_of = esmtp.rcpt_parameters
         mail.by_bdat = session.chunking

@@ -136,6 +136,9 @@ class Rendered:
 
     __slots__ = ("body", "head", "size")
 
+    #: No line is longer than a server must take: what would be is encoded, or not covered.
+    long_lines = False
+
     def __init__(self, fields: str, body: RenderedBody) -> None:
         self.head = f"MIME-Version: 1.0\r\n{body.fields}{fields}\r\n".encode("ascii")
         self.body = body

@@ -120,6 +120,7 @@ class DeliveryReport:
 
     `recipients` maps each address, in the order given, to its RecipientResult. `reply` is the
     server's reply to the content, `relay` "host:port", `attempts` the connections tried,
+    `changes` what was re-encoded or folded for this server, in short texts (mostly none),
     `transcript` the last lines of the dialogue if somebody was not reached, `session_usable`
     whether the connection outlived it, `error` what ended the attempt, if anything did (None
     for refused recipients): a MailError, or an InvalidInput that was found when the mail was
@@ -132,6 +133,7 @@ class DeliveryReport:
     relay: str | None = None
     reply: Reply | None = None
     attempts: int = 1
+    changes: tuple[str, ...] = ()
     transcript: tuple[str, ...] = ()
     session_usable: bool = True
     error: MailError | InvalidInput | None = field(default=None, compare=False)
@@ -178,9 +180,13 @@ class DeliveryReport:
 
     def followed_by(self, later: DeliveryReport) -> DeliveryReport:
         """This report, brought up to date by one on another try for some of its recipients."""
-        results = {**self.recipients, **later.recipients}
+        earlier = self.changes if self.accepted else ()
         return replace(
-            later, recipients=results, attempts=self.attempts + later.attempts, sender=self.sender
+            later,
+            recipients={**self.recipients, **later.recipients},
+            attempts=self.attempts + later.attempts,
+            sender=self.sender,
+            changes=tuple(dict.fromkeys((*earlier, *later.changes))),
         )
 
     def raise_for_refused(self) -> None:
@@ -224,6 +230,7 @@ class DeliveryReport:
             "reply": None if self.reply is None else str(self.reply),
             "queue_id": self.queue_id,
             "attempts": self.attempts,
+            "changes": list(self.changes),
             "error": None if self.error is None else str(self.error),
             "recipients": {a: result.to_dict() for a, result in self.recipients.items()},
         }

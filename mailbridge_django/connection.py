@@ -15,7 +15,8 @@ from typing import Any
 
 import mailbridge
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, Esmtp, OnRefused, Transport, policy
-from mailbridge.message import message_id, seven_bit
+from mailbridge.fitting import re_encoded
+from mailbridge.message import message_id
 from mailbridge.protocol.content import Buffer
 from mailbridge.render import Rendered
 from mailbridge.report import Phase, RecipientResult, State
@@ -195,6 +196,7 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
     """
     sender, recipients = envelope.sender, list(envelope.recipients)
     given: Rendered | Buffer | bytes = content
+    changes: tuple[str, ...] = ()
     try:
         # Ours takes the content as it is; what was put in place of it, bytes as smtplib's does.
         if not takes_bodies(connection):
@@ -202,7 +204,7 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
         if not isinstance(connection, OpenConnection):
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))
-            given = _fitted(connection, bytes(given))
+            given, changes = _fitted(connection, bytes(content))
         asked = {} if envelope.esmtp is None else {"esmtp": envelope.esmtp}
         outcome = connection.sendmail(sender or "", recipients, given, **asked)
     except smtplib.SMTPException as exc:
@@ -212,6 +214,7 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
             return outcome.report
         refused = outcome if isinstance(outcome, dict) else {}
         report = DeliveryReport(_results(recipients, refused, State.ACCEPTED), sender)
+    report.changes = report.changes or changes
     report.message_id = report.message_id or message_id(next(content.pieces(), b""))
     return report
 
@@ -221,15 +224,14 @@ def _paths(envelope: Envelope) -> Iterator[bytes]:
     yield from (address.path() for address in envelope.forward_paths)
 
 
-def _fitted(connection: Any, content: bytes) -> bytes:
-    """The content, without 8-bit octets if the server does not take them (RFC 6152 section 3)."""
-    if content.isascii():
-        return content
-    with contextlib.suppress(AttributeError):
-        connection.ehlo_or_helo_if_needed()
-        if not connection.has_extn("8bitmime"):
-            return seven_bit(content)
-    return content
+def _fitted(connection: Any, content: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The content as the server takes it, if `connection` can say that, and what was changed."""
+    eight_bit = True
+    if not content.isascii():
+        with contextlib.suppress(AttributeError):
+            connection.ehlo_or_helo_if_needed()
+            eight_bit = connection.has_extn("8bitmime")
+    return re_encoded(content, eight_bit=eight_bit)
 
 
 def _report_of_error(

@@ -16,7 +16,7 @@ from email.message import MIMEPart
 from email.utils import format_datetime, formatdate
 from typing import Any, Final
 
-from mailbridge.message import seven_bit
+from mailbridge.fitting import re_encoded
 
 from . import headers
 from .exceptions import BadHeaderError
@@ -247,11 +247,10 @@ def _message_lines(data: bytes) -> str | None:
     RFC 2046 section 5.2: within a message it is neither base64 nor quoted-printable.
     """
     try:
-        lines = seven_bit(re.sub(rb"\r\n|\r|\n", b"\r\n", data))
+        lines, _ = re_encoded(re.sub(rb"\r\n|\r|\n", b"\r\n", data), eight_bit=False)
     except ValueError:
         return None
-    too_long = max(map(len, re.split(rb"\r\n|\r|\n", lines))) > MAX_LINE
-    return None if too_long or b"\0" in lines else lines.decode("ascii")
+    return None if b"\0" in lines else lines.decode("ascii")
 
 
 def _encoded_text(text: str, main: str, parameters: str, charset: str) -> tuple[bytes, str]:

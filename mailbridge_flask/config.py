@@ -77,8 +77,9 @@ class Config:
         _check_names(given)
         suppress_send(given)
         max_emails = _count("MAIL_MAX_EMAILS", given.get("MAIL_MAX_EMAILS"))
+        relay = _relay(given, max_emails)
         return cls(
-            relay=_relay(given, max_emails),
+            relay=relay,
             on_refused=_on_refused(given.get("MAIL_ON_REFUSED", OnRefused.RAISE)),
             default_sender=_sender(given.get("MAIL_DEFAULT_SENDER")),
             debug=flag("MAIL_DEBUG", given.get("MAIL_DEBUG", debug)),
@@ -87,7 +88,7 @@ class Config:
                 "MAIL_ASCII_ATTACHMENTS", given.get("MAIL_ASCII_ATTACHMENTS", False)
             ),
             retry=_retry(given),
-            relays=_relays(given.get("MAIL_RELAYS", ()), max_emails),
+            relays=_relays(given.get("MAIL_RELAYS", ()), max_emails, relay),
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
             esmtp=_esmtp(given.get("MAIL_ESMTP")),
             outbox=_outbox(given.get("MAIL_OUTBOX")),
@@ -159,13 +160,15 @@ def _limited(relay: Relay, max_emails: int | None) -> Relay:
     return relay.using(pool=replace(relay.pool, max_messages=min(limits)))
 
 
-def _relays(given: Any, max_emails: int | None) -> tuple[Relay, ...]:
+def _relays(given: Any, max_emails: int | None, first: Relay) -> tuple[Relay, ...]:
     """The relays to go on to, each from its URL."""
     try:
         urls = words("MAIL_RELAYS", given)
-        return tuple(_limited(Relay.from_url(url), max_emails) for url in urls)
+        relays = [_limited(Relay.from_url(url), max_emails) for url in urls]
     except OptionError as exc:
         raise OptionError(f"MAIL_RELAYS: {exc}") from exc
+    # What is done to the mail does not depend on who takes it in the end.
+    return tuple(relay.using(strict=relay.strict or first.strict) for relay in relays)
 
 
 def _esmtp(given: Any) -> Esmtp | None:

@@ -66,6 +66,7 @@ SAMPLES = {
     "source_address": Sample("127.0.0.2", "source_address", ("127.0.0.2", 0)),
     "ignore_extensions": Sample("size, dsn", "ignore_extensions", {"SIZE", "DSN"}),
     "lmtp": Sample("yes", "lmtp", True),
+    "strict": Sample("yes", "strict", True),
     "max_connections": Sample("7", "pool.max_connections", 7),
     "pool_timeout": Sample("7", "pool.wait_timeout", 7.0),
     "max_messages": Sample("7", "pool.max_messages", 7),

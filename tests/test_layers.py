@@ -38,7 +38,7 @@ VALUES = {
 }
 FUNCTIONS = {
     *("protocol", "policy", "message", "header", "render", "dkim", "outbox", "sendmail"),
-    *("outgoing", "tls", "memory", "logins", "tokens"),
+    *("outgoing", "fitting", "tls", "memory", "logins", "tokens"),
     *("findings", "forks", "registry", "opening", "stock", "attempt", "route", "line"),
 }
 SOCKETS = {"sync", "aio"}

@@ -1,4 +1,4 @@
-"""Message objects to envelopes and octets, and 8-bit content to 7-bit."""
+"""Message objects to envelopes and octets."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from email.message import EmailMessage, Message
 from email.mime.text import MIMEText
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from mailbridge import AddressError, InvalidInput
-from mailbridge.message import flattened, message_id, seven_bit
+from mailbridge.message import flattened, message_id
 
 
 def message(**fields: str) -> EmailMessage:
@@ -112,57 +110,6 @@ def test_old_messages_in_utf8() -> None:
     content = flattened(old, "a@x.org", "b@x.org").content(utf8=True)
     parsed = email.message_from_bytes(content, policy=email.policy.default)
     assert parsed["Subject"] == "Grüße"
-
-
-@pytest.mark.parametrize("charset", ["utf-8", "iso-8859-1"])
-def test_eight_bit_text_becomes_seven_bit(charset: str) -> None:
-    made = EmailMessage(policy=email.policy.SMTP)
-    made["Subject"] = "x"
-    made.set_content("Grüße\n", charset=charset, cte="8bit")
-    content = made.as_bytes()
-    assert not content.isascii()
-    encoded = seven_bit(content)
-    assert encoded.isascii()
-    parsed = email.message_from_bytes(encoded, policy=email.policy.default)
-    assert parsed.get_content().splitlines() == ["Grüße"]
-    assert b"\n" not in encoded.replace(b"\r\n", b"")
-
-
-def test_seven_bit_content_is_left_alone() -> None:
-    content = b"Subject: x\r\nX:  odd \r\n\r\nHi\r\n"
-    assert seven_bit(content) is content
-
-
-def test_a_signature_is_not_broken() -> None:
-    content = (
-        b'Content-Type: multipart/signed; boundary="b"\r\nMIME-Version: 1.0\r\n\r\n--b\r\n'
-        b"Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"
-        b"\xc3\xa9\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\nx\r\n--b--\r\n"
-    )
-    with pytest.raises(InvalidInput, match="signed"):
-        seven_bit(content)
-
-
-FRAGMENTS = (
-    b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|"
-    b"Content-Transfer-Encoding: |multipart/mixed; boundary=b|message/rfc822|\xc3\xa9|text/html"
-    b"|\r\n"
-)
-chunks = st.sampled_from([*FRAGMENTS.split(b"|"), b"\r\n\r\n"])
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.one_of(st.lists(chunks, max_size=14).map(b"".join), st.binary(max_size=40)))
-@example(b"Subject: \xff\r\n\r\n\xff")
-@example(b"Content-Type: text/plain; charset=nonesuch\r\n\r\n\xc3\xa9")
-@example(b"Content-Type: message/rfc822\r\n\r\n\xff")
-def test_any_content_becomes_seven_bit_or_invalid_input(content: bytes) -> None:
-    try:
-        encoded = seven_bit(content)
-    except InvalidInput:
-        assert not content.isascii()
-    else:
-        assert encoded.isascii()
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,16 @@ def test_plain_data() -> None:
         assert str(twin.error) == "gone"
 
 
+def test_changes_are_those_of_the_tries_that_somebody_was_reached_by() -> None:
+    first, second = report(ACCEPTED, DEFERRED), report(ACCEPTED)
+    first.changes, second.changes = ("a", "b"), ("b", "c")
+    assert first.followed_by(second).changes == ("a", "b", "c")
+    nobody = report(DEFERRED)
+    nobody.changes = ("a",)
+    assert nobody.followed_by(second).changes == ("b", "c")
+    assert report(ACCEPTED).to_dict()["changes"] == []
+
+
 def test_bytes_that_are_no_text_do_no_harm() -> None:
     reply = Reply(550, (b"\xff\r\x1b[2J",))
     made = DeliveryReport({"b": RecipientResult("b", REFUSED, Phase.RCPT, reply)}, reply=reply)

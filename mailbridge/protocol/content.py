@@ -16,6 +16,8 @@ from ..errors import InvalidInput, NonASCII
 
 # Written piece by piece, so that a reply in the middle is seen before the rest is sent.
 PIECE = 64 * 1024
+# RFC 5321 section 4.5.3.1.6: without the line end, and without the dot of dot-stuffing.
+LONGEST_LINE = 998
 # What an iterator yields is kept in memory up to here, beyond in a temporary file: it may be
 # needed again, and its size is to be known before the first octet goes out.
 SPOOL = 1024 * 1024
@@ -31,6 +33,10 @@ class Body(Protocol):
     @property
     def is_ascii(self) -> bool:
         """False if there are octets above 127, so that 8BITMIME is needed."""
+
+    @property
+    def long_lines(self) -> bool:
+        """True if a line is longer than LONGEST_LINE."""
 
     def pieces(self) -> Iterator[bytes]:
         """The content from its beginning, as often as it is asked for."""
@@ -49,6 +55,11 @@ class Buffer:
     def __bytes__(self) -> bytes:
         return self.data
 
+    @property
+    def long_lines(self) -> bool:
+        """True if a line is longer than LONGEST_LINE."""
+        return has_long_line(self.data)
+
     def pieces(self) -> Iterator[bytes]:
         """The content in slices."""
         return pieces(self.data)
@@ -58,18 +69,51 @@ class File:
     """A Body in a file that can be read again. `start` is where it begins."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+        self._file: IO[bytes] = file
         self._start = file.tell()
         self.size = 0
         self.is_ascii = True
+        self.long_lines = False
+        tail = b""
         for piece in self.pieces():
             self.size += len(piece)
             self.is_ascii = self.is_ascii and piece.isascii()
+            if not self.long_lines:
+                # A line may go on in the next piece.
+                tail += piece
+                self.long_lines = has_long_line(tail)
+                tail = tail[tail.rfind(b"\n") + 1 :]
 
     def pieces(self) -> Iterator[bytes]:
         """The content, read as it is needed."""
         self._file.seek(self._start)
-        return canonical_pieces(iter(lambda: self._file.read(PIECE), b""))
+        return canonical_pieces(iter(self._read, b""))
+
+    def _read(self) -> bytes:
+        piece = self._file.read(PIECE)
+        if not isinstance(piece, bytes):
+            # A text of no encoding that we know of, or None from a file that does not block.
+            raise InvalidInput(f"the content's read() gives {type(piece).__name__}, not bytes")
+        return piece
+
+
+class Spool(File):
+    """A Body of what can be had only once: kept in memory, or in a temporary file if it is large.
+
+    Raises InvalidInput for what is no bytes.
+    """
+
+    def __init__(self, content: Iterable[bytes]) -> None:
+        self._file = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - closed by __del__
+        for piece in content:
+            if not isinstance(piece, (bytes, bytearray, memoryview)):
+                raise InvalidInput(f"content must yield bytes, not {type(piece).__name__}")
+            self._file.write(piece)
+        self._file.seek(0)
+        super().__init__(self._file)
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 def body(content: object) -> Body:
@@ -86,21 +130,11 @@ def body(content: object) -> Body:
     if hasattr(content, "read"):
         if hasattr(content, "seekable") and content.seekable():
             return File(content)  # type: ignore[arg-type]
-        return File(_spooled(iter(lambda: content.read(PIECE), b"")))
+        return Spool(iter(lambda: content.read(PIECE), b""))
     if isinstance(content, Iterable):
-        return File(_spooled(content))
+        return Spool(content)
     kind = type(content).__name__
     raise InvalidInput(f"content must be bytes, a file or an iterable of bytes, not {kind}")
-
-
-def _spooled(content: Iterable[bytes]) -> IO[bytes]:
-    spool = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - closed with the last reference
-    for piece in content:
-        if not isinstance(piece, (bytes, bytearray, memoryview)):
-            raise InvalidInput(f"content must yield bytes, not {type(piece).__name__}")
-        spool.write(piece)
-    spool.seek(0)
-    return spool
 
 
 def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
@@ -128,6 +162,19 @@ def _with_crlf(data: bytes) -> bytes:
     if line_ends != data.count(b"\n") or line_ends != data.count(b"\r"):
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
     return data
+
+
+def has_long_line(data: bytes) -> bool:
+    """True if a line of `data` is longer than LONGEST_LINE, the last one with or without its end.
+
+    Looks from one line end to the last one that is near enough, so it reads little of the rest.
+    """
+    start, enough = 0, len(data) - LONGEST_LINE
+    while start < enough:
+        start = data.rfind(b"\n", start, start + LONGEST_LINE + 2) + 1
+        if not start:
+            return True
+    return False
 
 
 def canonical_pieces(content: Iterable[bytes]) -> Iterator[bytes]:

@@ -19,7 +19,8 @@ class MailTransaction:
 
     `content` is a Body of canonical CRLF. `mail_parameters` and `rcpt_parameters` are
     ESMTP parameters, already known to be allowed; `rcpt_parameters_of` gives those of one
-    recipient alone. With `all_or_nothing` no content is sent
+    recipient alone. `changes` says how the content differs from what was given. With
+    `all_or_nothing` no content is sent
     unless every recipient was accepted; `by_bdat` sends it by BDAT rather than DATA, which takes
     CHUNKING. Recipients that are settled already are not offered.
     """
@@ -33,6 +34,7 @@ class MailTransaction:
     all_or_nothing: bool = False
     by_bdat: bool = False
     max_recipients: int | None = None
+    changes: tuple[str, ...] = ()
     results: dict[str, RecipientResult] = field(default_factory=dict)
     reply: Reply | None = None
     error: MailError | None = None
@@ -138,7 +140,13 @@ class MailTransaction:
         ):
             # Some got it in an earlier round: "nobody got the mail" would make them get it twice.
             self.error = None
-        report = DeliveryReport(results, self.envelope.sender, reply=self.reply, error=self.error)
+        report = DeliveryReport(
+            results,
+            self.envelope.sender,
+            reply=self.reply,
+            changes=self.changes,
+            error=self.error,
+        )
         if self.error is not None:
             self.error.report = report
         return report

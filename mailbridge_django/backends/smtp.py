@@ -16,6 +16,7 @@ from django.utils.functional import cached_property
 
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport, forks
+from mailbridge.convert import boolean
 from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions, signals
@@ -226,7 +227,11 @@ class EmailBackend(BaseEmailBackend):
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
         name = relay.local_hostname
-        others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
+        # What is done to the mail does not depend on who takes it in the end.
+        others = [
+            r.using(local_hostname=r.local_hostname or name, strict=r.strict or relay.strict)
+            for r in self.relays
+        ]
         return [relay, *others]
 
     def _own_context(self) -> ssl.SSLContext | None:
@@ -314,6 +319,8 @@ class EmailBackend(BaseEmailBackend):
             aborts = self.on_refused is mailbridge.OnRefused.ABORT
             self._needs_ours("on_refused='abort'" if aborts else None)
             self._needs_ours("esmtp" if self.esmtp or mail.envelope.esmtp else None)
+            strict = boolean("strict", self.options.get("strict", False))
+            self._needs_ours("strict" if strict else None)
         report = attempt(connection, mail.envelope, mail.content)
         if report.failure(self.on_refused) is None:
             warn_of_refused(report, self.on_refused)

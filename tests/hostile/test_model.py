@@ -34,6 +34,7 @@ from tests.hostile.model import ACTIONS, TRAP, Log, ModelServer, decisions
 T = TypeVar("T")
 
 BOUNDED = settings(settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")))
+RELAY = mailbridge.Relay(host="mx.example.org")
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
 
 
@@ -233,7 +234,8 @@ class Line:
 
 
 def _transaction(mail: Written, session: Session) -> MailTransaction:
-    return Outgoing(mail.envelope, mail.content, on_refused=mail.policy).transaction(session)
+    outgoing = Outgoing(mail.envelope, mail.content, on_refused=mail.policy)
+    return outgoing.transaction(session, RELAY)
 
 
 @BOUNDED

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import email.message
+import io
+import pickle
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 import mailbridge
 from mailbridge import Address, Envelope
 from mailbridge.testing import ScriptedServer
-from tests.sync.servers import Peer, RawServer
-from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
+from tests.sync.servers import LOCK_STEP, Peer, RawServer
+from tests.sync.support import (
+    CONTENT,
+    ENVELOPE,
+    SENDER,
+    TO,
+    client,
+    heard,
+    transport,
+    verbs,
+)
 
 # -- line ends, dots, the final CRLF
 
@@ -20,6 +33,10 @@ SMUGGLED = [
     for end_1 in (b"\n", b"\r", b"\r\n")
     for end_2 in (b"\n", b"\r", b"\r\n", b"\r\r\n")
 ]
+
+
+BLOCK = (b"y" * 98 + b"\r\n") * 655 + b"y" * 36
+DOTS = (b"." * 98 + b"\r\n") * 700
 
 
 def _lines(content: bytes) -> bytes:
@@ -62,7 +79,7 @@ def test_bare_lf_and_cr_never_reach_the_wire(content: bytes) -> None:
         (bytearray(b"bytearray\n"), b"bytearray\r\n"),
         ("a text\n", b"a text\r\n"),
         (b"x" * 998 + b"\r\n", b"x" * 998 + b"\r\n"),
-        (b"y" * 65535 + b"\r\n.z\r\n" + b"." * 70000, b"y" * 65535 + b"\r\n.z\r\n" + b"." * 70000),
+        (BLOCK[:-1] + b"\r\n.z\r\n" + DOTS, BLOCK[:-1] + b"\r\n.z\r\n" + DOTS),
     ],
 )
 def test_dot_stuffing_and_final_crlf(smtpd: ScriptedServer, content: bytes, stored: bytes) -> None:
@@ -77,7 +94,7 @@ def test_dot_stuffing_and_final_crlf(smtpd: ScriptedServer, content: bytes, stor
 @pytest.mark.parametrize("offset", range(-3, 4))
 def test_dot_at_the_border_of_a_block(smtpd: ScriptedServer, offset: int) -> None:
     """A dot at a buffer border is stuffed with state over the whole content."""
-    content = b"x" * (65536 + offset) + b"\r\n.\r\n.y\r\n"
+    content = (BLOCK + b"yyy")[: 65536 + offset] + b"\r\n.\r\n.y\r\n"
     transport(smtpd).send(ENVELOPE, content)
     assert smtpd.messages[0].content == content
 
@@ -193,6 +210,76 @@ def test_odd_size_is_no_limit(value: str) -> None:
 
     with RawServer(dialogue) as server:
         assert transport(server).send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+# -- lines that are too long
+
+LONG = b"MIME-Version: 1.0\r\nSubject: x\r\nContent-Type: text/plain\r\n\r\n.%b\r\n.\r\n" % (
+    b"x" * 5000
+)
+WAYS = [(), ("CHUNKING",), ("PIPELINING",), ("PIPELINING", "CHUNKING")]
+
+
+@pytest.mark.parametrize("keywords", WAYS, ids=" ".join)
+@pytest.mark.parametrize("kind", [bytes, io.BytesIO, lambda content: iter([content])])
+def test_long_lines_are_re_encoded(keywords: tuple[str, ...], kind: Callable[..., Any]) -> None:
+    """Line > 998: the transport writes the part as quoted-printable, the text the same."""
+    with ScriptedServer(extensions=(*LOCK_STEP, *keywords)) as smtpd:
+        report = transport(smtpd).send(ENVELOPE, kind(LONG))
+        (message,) = smtpd.messages
+    assert max(map(len, message.content.split(b"\r\n"))) <= 998
+    assert message.message.get_payload(decode=True) == LONG.partition(b"\r\n\r\n")[2]
+    assert message.message["Subject"] == "x"
+    assert [change.partition(":")[0] for change in report.changes] == [
+        "text/plain written as quoted-printable"
+    ]
+    assert message.mail_parameters == (f"SIZE={len(message.content)}",)
+    twin = pickle.loads(pickle.dumps(report))
+    assert twin.changes == report.changes == tuple(report.to_dict()["changes"])
+
+
+def test_nothing_is_changed_where_nothing_must_be(smtpd: ScriptedServer) -> None:
+    assert transport(smtpd, strict=True).send(ENVELOPE, EIGHT_BIT).changes == ()
+    assert smtpd.messages[0].content == EIGHT_BIT
+
+
+def test_the_size_limit_is_that_of_the_final_form(smtpd: ScriptedServer) -> None:
+    """SIZE: re-encoded first, counted then."""
+    smtpd.with_(f"SIZE {len(LONG) + 50}")
+    with pytest.raises(mailbridge.MessageRefused, match="552"):
+        transport(smtpd).send(ENVELOPE, LONG)
+    assert "MAIL" not in verbs(smtpd)
+    smtpd.with_(f"SIZE {len(LONG) + 500}")
+    report = transport(smtpd, max_messages=1).send(ENVELOPE, LONG)
+    assert report.accepted == (TO,)
+
+
+@pytest.mark.parametrize("keywords", WAYS, ids=" ".join)
+def test_strict_refuses_before_anything_is_sent(keywords: tuple[str, ...]) -> None:
+    """With `strict` nothing is changed; the connection goes on, and so does a batch."""
+    with ScriptedServer(extensions=("SIZE", *keywords)) as smtpd:
+        with transport(smtpd, strict=True) as relay:
+            with pytest.raises(ValueError, match="more than 998 octets, and strict is set"):
+                relay.send(ENVELOPE, LONG)
+            with pytest.raises(ValueError, match=r"no 8BITMIME.*strict is set"):
+                relay.send(ENVELOPE, EIGHT_BIT)
+            reports = list(relay.send_many([(ENVELOPE, c) for c in (CONTENT, LONG, CONTENT)]))
+        assert [len(report.accepted) for report in reports] == [1, 0, 1]
+        assert isinstance(reports[1].error, mailbridge.InvalidInput)
+        assert [message.content for message in smtpd.messages] == [CONTENT, CONTENT]
+        assert (verbs(smtpd).count("MAIL"), smtpd.connections) == (2, 1)
+
+
+def test_strict_in_a_url(smtpd: ScriptedServer) -> None:
+    with pytest.raises(ValueError, match="strict"):
+        mailbridge.Transport(f"{smtpd.url}?strict=yes").send(ENVELOPE, LONG)
+
+
+def test_the_client_sends_long_lines_as_they_are(smtpd: ScriptedServer) -> None:
+    """As smtplib does: `sendmail` sends what it is given."""
+    with client(smtpd) as smtp:
+        smtp.sendmail(SENDER, TO, LONG)
+    assert smtpd.messages[0].content == LONG
 
 
 # -- send_message
