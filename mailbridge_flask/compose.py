@@ -14,6 +14,8 @@ from datetime import datetime
 from email import quoprimime
 from email.message import MIMEPart
 from email.utils import format_datetime, formatdate
+from functools import lru_cache
+from math import floor
 from typing import Any, Final
 
 from mailbridge.fitting import re_encoded
@@ -30,10 +32,10 @@ _MESSAGE_ID: Final = re.compile(r"[!-~]{3,900}")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 # Our own fields, which say how to read the content, and those that must never go out.
-_OURS: Final = {"mime-version", "content-type", "content-transfer-encoding"}
-_BLIND: Final = {"bcc", "resent-bcc"}
+OURS: Final = {"mime-version", "content-type", "content-transfer-encoding"}
+BLIND: Final = {"bcc", "resent-bcc"}
 # Fields whose value is a list of mailboxes: only the names in them may be encoded.
-_MAILBOXES: Final = {
+MAILBOXES: Final = {
     *("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to"),
     *("resent-cc", "errors-to", "return-receipt-to", "disposition-notification-to"),
 }
@@ -82,11 +84,11 @@ def _check_all(field: str, values: Iterable[Any]) -> None:
 
 
 def _check_fields(fields: Any) -> None:
-    for name, value in _pairs(fields):
+    for name, value in pairs(fields):
         check(check_name(name), value)
 
 
-def _pairs(fields: Any) -> Iterator[tuple[Any, Any]]:
+def pairs(fields: Any) -> Iterator[tuple[Any, Any]]:
     """A dict or an iterable of pairs, which early versions of Flask-Mail took."""
     yield from fields.items() if isinstance(fields, Mapping) else fields or ()
 
@@ -106,40 +108,48 @@ def _fields(message: Any, charset: str) -> dict[str, str]:
             fields[name] = headers.mailboxes(name, values, charset)
     if message.reply_to:
         fields["Reply-To"] = headers.mailboxes("Reply-To", [message.reply_to], charset)
-    fields["Date"] = _date(message.date)
+    fields["Date"] = date(message.date)
     if not _MESSAGE_ID.fullmatch(message.msgId):
         raise BadHeaderError(f"msgId {message.msgId!a} is no message identifier")
     fields["Message-ID"] = message.msgId
-    for name, value in _pairs(message.extra_headers):
+    for name, value in pairs(message.extra_headers):
         _add_extra(fields, check_name(name), value, charset)
     return fields
 
 
 def _add_extra(fields: dict[str, str], name: str, value: Any, charset: str) -> None:
     lower = name.lower()
-    if lower in _OURS:
+    if lower in OURS:
         raise BadHeaderError(f"{name} is made from the content; it cannot be an extra header")
-    if lower in _BLIND:
+    if lower in BLIND:
         raise BadHeaderError(f"{name} is never sent; use the bcc argument")
     for other in [other for other in fields if other.lower() == lower]:
         del fields[other]
     text = check(name, value)
-    if lower in _MAILBOXES and not text.isascii():
+    if lower in MAILBOXES and not text.isascii():
         # A comma in a quoted name is not told apart here: give such names encoded.
         fields[name] = headers.mailboxes(name, text.split(","), charset)
     else:
         fields[name] = headers.verbatim(name, text, charset)
 
 
-def _date(date: float | datetime | None) -> str:
+def date(date: float | datetime | None) -> str:
+    """The value of the field Date: now, if there is none. Raises BadHeaderError."""
     if isinstance(date, datetime):
         return format_datetime(date)
     if date is not None and (isinstance(date, bool) or not isinstance(date, (int, float))):
         raise BadHeaderError(f"date {date!a} is neither a timestamp nor a datetime")
     try:
-        return formatdate(time.time() if date is None else date, localtime=True)
+        seconds = floor(time.time() if date is None else date)
+        return _local_time(seconds, (time.timezone, time.altzone))
     except (ValueError, OverflowError, OSError) as exc:
         raise BadHeaderError(f"date {date!a} is out of range") from exc
+
+
+@lru_cache(maxsize=1)
+def _local_time(seconds: int, zone: tuple[int, int]) -> str:
+    # The zone is there to tell the times of one from those of another, after a tzset().
+    return formatdate(seconds, localtime=True)
 
 
 # -- body
@@ -152,7 +162,7 @@ def _body(message: Any, charset: str, ascii_attachments: bool) -> MIMEPart:
     """
     attachments = list(message.attachments or ())
     alternatives = dict(message.alts or {})
-    inline = [a for a in attachments if _is_inline(a)] if "html" in alternatives else []
+    inline = [a for a in attachments if is_inline(a)] if "html" in alternatives else []
     parts = [_text(message.body, "text/plain", charset)]
     for subtype, text in alternatives.items():
         part = _text(text, subtype if "/" in subtype else f"text/{subtype}", charset)
@@ -168,9 +178,9 @@ def _body(message: Any, charset: str, ascii_attachments: bool) -> MIMEPart:
     return root
 
 
-def _is_inline(attachment: Any) -> bool:
+def is_inline(attachment: Any) -> bool:
     """Is this an image, say, that the HTML shows by ``cid:`` (RFC 2387)?"""
-    names = [text_of(name).lower() for name, _ in _pairs(attachment.headers)]
+    names = [text_of(name).lower() for name, _ in pairs(attachment.headers)]
     return attachment.disposition == "inline" and "content-id" in names
 
 
@@ -228,12 +238,12 @@ def _attachment(attachment: Any, charset: str, ascii_filename: bool) -> MIMEPart
     part.set_payload(payload)
     filename = None if attachment.filename is None else text_of(attachment.filename)
     if filename and ascii_filename:
-        filename = _ascii(filename)
+        filename = ascii_only(filename)
     kind = text_of(attachment.disposition)
     if not re.fullmatch(_TOKEN, kind):
         raise BadHeaderError(f"disposition {kind!a} is not a word such as 'attachment', 'inline'")
     part["Content-Disposition"] = headers.disposition(kind, filename)
-    for name, value in _pairs(attachment.headers):
+    for name, value in pairs(attachment.headers):
         if check_name(name).lower() in ("mime-version", "content-transfer-encoding"):
             raise BadHeaderError(f"{name} of an attachment is made from its data")
         del part[name]
@@ -276,7 +286,7 @@ def _parsed(content_type: str) -> tuple[str, str, str]:
     return match[1], match[2], match[3]
 
 
-def _ascii(filename: str) -> str:
+def ascii_only(filename: str) -> str:
     """`filename` without its accents, and without what has no counterpart in ASCII."""
     plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode("ascii")
     return " ".join(plain.split())

@@ -10,10 +10,12 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import Header, decode_header, make_header
 from email.policy import EmailPolicy
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -176,6 +178,21 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
     Raises BadHeaderError for line breaks and control characters, AddressError (both are
     ValueErrors) for anything else that is not one mailbox.
     """
+    if _is_text(value):
+        with suppress(ValueError):
+            return _known_mailbox(value)
+    # Without the cache, which does not know the name of the field for the error.
+    return _mailbox_from(value, field)
+
+
+def _is_text(value: Any) -> bool:
+    """Nothing but what is equal in each letter to what it equals."""
+    if type(value) is tuple:
+        return len(value) == 2 and type(value[0]) is str and type(value[1]) is str
+    return type(value) is str
+
+
+def _mailbox_from(value: Any, field: str) -> Mailbox:
     if isinstance(value, (tuple, list)) and len(value) == 2:
         name, address = value
         name = check(field, "" if name is None else name).strip()
@@ -186,6 +203,11 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
     address = Address.parse(text)
     found = _DISPLAY_NAME.match(text) if text.endswith(">") else None
     return Mailbox(check(field, _name_of(found[1]) if found else ""), address)
+
+
+@lru_cache(maxsize=4096)
+def _known_mailbox(value: str | tuple[str, str]) -> Mailbox:
+    return _mailbox_from(value, "address")
 
 
 def mailbox_text(value: Any) -> str:
@@ -200,7 +222,19 @@ def mailbox_text(value: Any) -> str:
 
 def mailbox(value: Any, charset: str = "utf-8", field: str = "address") -> str:
     """A mailbox as it stands in a header field, the domain in A-labels. Not folded yet."""
-    name, address = parse_mailbox(value, field)
+    if _is_text(value):
+        with suppress(ValueError):
+            return _known_text(value, charset)
+    return _written(parse_mailbox(value, field), charset)
+
+
+@lru_cache(maxsize=4096)
+def _known_text(value: str | tuple[str, str], charset: str) -> str:
+    return _written(_known_mailbox(value), charset)
+
+
+def _written(mailbox: Mailbox, charset: str) -> str:
+    name, address = mailbox
     domain = address.ascii_domain
     spec = address.local_part if domain is None else f"{address.local_part}@{domain}"
     return f"{_phrase(name, charset)} <{spec}>" if name else spec

@@ -144,7 +144,11 @@ class Message:
         self.attachments.append(Attachment(filename, content_type, data, disposition, headers))
 
     def as_bytes(self) -> bytes:
-        """The message as it is sent, without Bcc. Raises BadHeaderError, AddressError."""
+        """The message as it is sent, without Bcc. Raises BadHeaderError, AddressError.
+
+        What is sent means the same, and may be written in another way; but a class that overrides
+        this method says to the letter what is sent.
+        """
         return compose.content(self, ascii_attachments=bool(_default("ascii_attachments")))
 
     def as_string(self) -> str:
@@ -199,8 +203,9 @@ def _mailbox_key(recipient: Recipient) -> object:
         address = headers.parse_mailbox(recipient).address
     except ValueError:
         return recipient  # named in the error when it is sent
-    # RFC 5321 section 2.4: case counts before the @ and not after it.
-    return Address(address.local_part, (address.ascii_domain or "").lower())
+    if address.domain is None or address.domain.isascii():
+        return address  # equal in any case of letters behind the @, as RFC 5321 section 2.4 says
+    return Address(address.local_part, address.ascii_domain)
 
 
 def _listed(field: str, values: Iterable[Recipient] | None) -> list[Recipient]:

@@ -55,7 +55,8 @@ def mailbox(rest: str) -> Response:
 
 def _site(state: MailState) -> Mailbox:
     def to_mail(message: Message) -> tuple[Envelope, bytes]:
-        return state._prepared(message, None)
+        envelope, content = state._prepared(message, None)
+        return envelope, bytes(content)
 
     try:
         from flask_babel import force_locale, get_babel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
@@ -23,8 +23,10 @@ from mailbridge import (
     policy,
 )
 from mailbridge import MailError as CoreMailError
+from mailbridge.protocol.content import Buffer, canonical
+from mailbridge.render import Rendered
 
-from . import compose, headers
+from . import compose, fastpath, headers
 from .config import Config, suppress_send
 from .exceptions import MissingAddress, about
 from .message import Message, Recipient, unique_recipients
@@ -181,7 +183,7 @@ class MailState:
         reason = self._suppressed_because()
         if self.outbox is None or reason not in (None, _CAPTURED):
             return self._hand_over(transport, message, envelope, content, reason, keep_open)
-        captured = self.outbox.add(envelope, content)
+        captured = self.outbox.add(envelope, bytes(content))
         message.delivery_report = None
         try:
             return self._hand_over(transport, message, envelope, content, reason, keep_open)
@@ -195,7 +197,7 @@ class MailState:
         transport: Transport,
         message: Message,
         envelope: Envelope,
-        content: bytes,
+        content: Rendered | Buffer,
         reason: str | None,
         keep_open: bool,
     ) -> DeliveryReport:
@@ -236,7 +238,7 @@ class MailState:
 
     def _prepared(
         self, message: Message, envelope_from: Recipient | None
-    ) -> tuple[Envelope, bytes]:
+    ) -> tuple[Envelope, Rendered | Buffer]:
         """Envelope and content, after everything that can be wrong with them was looked at."""
         if message.sender is None and self.default_sender is not None:
             message.sender = headers.mailbox_text(self.default_sender)
@@ -244,10 +246,9 @@ class MailState:
             raise MissingAddress("the message has no sender: give one, or set MAIL_DEFAULT_SENDER")
         if message.date is None:
             message.date = time.time()
-        content = compose.content(message, ascii_attachments=self.ascii_attachments)
+        content = self._rendered(message)
         recipients = [
-            headers.parse_mailbox(recipient, "recipient").address
-            for recipient in unique_recipients(message)
+            headers.parse_mailbox(recipient, "recipient").address for recipient in _send_to(message)
         ]
         if not recipients:
             raise MissingAddress("the message has no recipients: name one at least")
@@ -257,6 +258,16 @@ class MailState:
             return Envelope(None, recipients, esmtp), content
         reverse_path = headers.parse_mailbox(envelope_from or message.sender, "sender").address
         return Envelope(reverse_path, recipients, esmtp), content
+
+    def _rendered(self, message: Any) -> Rendered | Buffer:
+        ascii_attachments = self.ascii_attachments
+        if isinstance(message, Message):
+            if type(message).as_bytes is not Message.as_bytes or "as_bytes" in vars(message):
+                return Buffer(canonical(message.as_bytes()))  # somebody's own way to write it
+            rendered = fastpath.render(message, ascii_attachments=ascii_attachments)
+            if rendered is not None:
+                return rendered
+        return Buffer(canonical(compose.content(message, ascii_attachments=ascii_attachments)))
 
     def _open(self, transport: Transport) -> None:
         """Have a connection kept. With MAIL_TRIES that may fail: the next try may find one."""
@@ -309,6 +320,11 @@ class Connection:
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
         return self.send(Message(*args, **kwargs))
+
+
+def _send_to(message: Any) -> Iterable[Recipient]:
+    # Flask-Mail's own messages have it in no order.
+    return message.send_to if isinstance(message, Message) else unique_recipients(message)
 
 
 def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult]:

@@ -14,7 +14,7 @@ from mailbridge.testing import ScriptedServer
 from mailbridge_django import EmailBackend, fastpath
 from mailbridge_django.connection import OpenConnection
 from mailbridge_django.message import to_mail
-from tests.properties.test_render import meaning, parsed
+from tests.properties.meaning import meaning, parsed
 
 Make = Callable[..., EmailBackend]
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import email
 import email.policy
-import re
-from email.header import decode_header, make_header
-from email.message import EmailMessage as MIMEMessage
-from email.utils import getaddresses
 from typing import Any
 
 from django.core.mail import EmailMessage, EmailMultiAlternatives
@@ -19,6 +14,7 @@ from hypothesis import strategies as st
 import tests.django.conftest  # noqa: F401 - configures the settings
 from mailbridge.protocol.content import canonical, stuffed, stuffed_pieces
 from mailbridge_django.fastpath import MODERN_DJANGO, render
+from tests.properties.meaning import field_meaning, meaning, older_meaning, parsed
 from tests.properties.messages import (
     alternatives,
     any_addresses,
@@ -38,42 +34,6 @@ def django_content(message: EmailMessage) -> bytes:
     if MODERN_DJANGO:
         return canonical(message.message(policy=email.policy.SMTP).as_bytes())
     return canonical(message.message().as_bytes(linesep="\r\n"))
-
-
-# These say how a part is written; they are compared by what they mean.
-_OF_THE_PART = {"content-type", "content-transfer-encoding", "mime-version", "content-disposition"}
-
-
-def meaning(part: Any) -> Any:
-    """A parsed message as plain data."""
-    headers = [
-        (name, field_meaning(value))
-        for name, value in part.items()
-        if name.lower() not in _OF_THE_PART
-    ]
-    type_parameters = {k: v for k, v in part["content-type"].params.items() if k != "boundary"}
-    shape = {
-        "headers": headers,
-        "type": part.get_content_type(),
-        "parameters": type_parameters,
-        "disposition": part.get_content_disposition(),
-        "filename": part.get_filename(),
-        "defects": [type(defect) for defect in part.defects],
-    }
-    if part.is_multipart():
-        return shape | {"parts": [meaning(each) for each in part.iter_parts()]}
-    content = part.get_payload(decode=True)
-    if part.get_content_maintype() == "text":
-        content = re.sub(rb"\r\n|\r|\n", b"\n", content)
-    return shape | {"encoding": part["content-transfer-encoding"], "content": content}
-
-
-def field_meaning(value: Any) -> Any:
-    if hasattr(value, "datetime"):
-        return "date", value.datetime and value.datetime.utcoffset()
-    if hasattr(value, "addresses"):
-        return [(each.display_name, each.username, each.domain) for each in value.addresses]
-    return re.sub(r"<\d+\.\d+\.\d+@", "<made@", str(value))
 
 
 def intended(message: EmailMessage, name: str) -> Any:
@@ -108,21 +68,6 @@ def check_meaning(message: EmailMessage, our_content: bytes, their_content: byte
             assert older_meaning(our_content, name) == [
                 (each[0], "@".join(each[1:])) for each in says
             ]
-
-
-def older_meaning(content: bytes, name: str) -> list[tuple[str, str]]:
-    """The addresses of a field, as the older half of `email` reads it."""
-    written = email.message_from_bytes(content)[name]
-    return [
-        (str(make_header(decode_header(display_name))), address)
-        for display_name, address in getaddresses([re.sub(r"\r?\n", "", written)])
-    ]
-
-
-def parsed(content: bytes) -> MIMEMessage:
-    message = email.message_from_bytes(content, policy=email.policy.default)
-    assert isinstance(message, MIMEMessage)
-    return message
 
 
 def check(message: EmailMessage) -> bool:
