@@ -7,6 +7,7 @@ import logging
 from .errors import TLSError
 from .logins import forget_logins
 from .options import Relay
+from .report import Phase
 from .tls import forget_sessions
 from .tokens import forget_tokens
 
@@ -39,6 +40,7 @@ def note_starttls(relay: Relay, *, offered: bool) -> None:
         _note(_offered_starttls, relay.address)
     elif relay.address in _offered_starttls and "STARTTLS" not in relay.ignore_extensions:
         error = TLSError("the server offered STARTTLS before, and now it does not")
+        error.phase = Phase.TLS
         error.advice = (
             "Somebody on the way may have removed it. If the server was changed, set tls='none',"
             " restart, or call mailbridge.forget_relays()"

@@ -96,7 +96,10 @@ _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.M
 
 def message_id(content: bytes) -> str | None:
     """The Message-ID field of the header of `content`, None if there is none."""
-    match = _MESSAGE_ID.search(content, 0, _header_end(content))
+    end = _header_end(content)
+    # As nearly everybody writes it; a plain search is the fastest way to get near.
+    start = content.find(b"\nMessage-ID: <", 0, end) + 1
+    match = _MESSAGE_ID.search(content, start, end)
     return None if match is None else match[1].decode("utf-8", "backslashreplace")
 
 

@@ -58,10 +58,10 @@ def start_tls(session: Session, relay: Relay, name: str) -> Dialogue[None]:
     """STARTTLS and EHLO again, as the relay's `tls` asks for it. Raises TLSError."""
     if relay.tls not in (TLS.STARTTLS, TLS.OPPORTUNISTIC):
         return
-    session.phase = Phase.TLS
     offered = session.extensions.offers("STARTTLS")
     if relay.tls is TLS.STARTTLS and not offered:
         error = TLSError("STARTTLS extension not supported by server.")
+        error.phase = Phase.TLS
         error.advice = (
             "TLS is required here: use another port, or tls='implicit' if this one starts with it"
         )
@@ -73,6 +73,7 @@ def start_tls(session: Session, relay: Relay, name: str) -> Dialogue[None]:
         yield from dialogue.starttls(session)
     except ResponseError as refused:
         error = TLSError(f"the server refused STARTTLS: {refused.reply}")
+        error.phase = Phase.TLS
         error.reply = refused.reply
         error.retryable = refused.retryable
         raise error from refused

@@ -12,8 +12,8 @@ from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
 from .message import header_of, message_id
 from .options import Relay
-from .protocol.command import Mail, Rcpt, check_parameters
 from .protocol.content import Body, body
+from .protocol.mail import Mail, Rcpt, check_parameters
 from .protocol.parameters import check_offered
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -167,7 +167,7 @@ def describe(
     """Add to a report, and to its error, what the dialogue did not know."""
     report.relay = relay.address
     report.message_id = outgoing.message_id
-    if len(report.accepted) < len(report.recipients):
+    if not report.all_accepted:
         report.transcript = transcript.lines()
     if isinstance(report.error, MailError):
         report.error.report = report

@@ -23,7 +23,7 @@ from .findings import Findings, Outcome, Step
 from .host import host_and_port
 from .options import TLS, Relay
 from .protocol import dialogue, sasl
-from .protocol.command import Mail, Rcpt
+from .protocol.mail import Mail, Rcpt
 from .protocol.reply import Reply
 from .secret import Secret
 from .sync.connect import literal_of, open_socket

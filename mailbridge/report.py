@@ -142,6 +142,11 @@ class DeliveryReport:
         return tuple([a for a, result in self.recipients.items() if result.state is state])
 
     @property
+    def all_accepted(self) -> bool:
+        """True if the server took responsibility for every recipient."""
+        return not [r for r in self.recipients.values() if r.state is not State.ACCEPTED]
+
+    @property
     def accepted(self) -> tuple[str, ...]:
         """Addresses for which the server took responsibility."""
         return self._with(State.ACCEPTED)
@@ -204,9 +209,9 @@ class DeliveryReport:
         if self.error is not None:
             refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
             return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
-        refused = {a: r for a, r in self.recipients.items() if r.state is not State.ACCEPTED}
-        if not refused or on_refused is OnRefused.REPORT:
+        if self.all_accepted or on_refused is OnRefused.REPORT:
             return None
+        refused = {a: r for a, r in self.recipients.items() if r.state is not State.ACCEPTED}
         if self.accepted and on_refused is OnRefused.RAISE_IF_ALL:
             return None
         cls = SomeRecipientsRefused if self.accepted else RecipientsRefused

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from .envelope import Address, Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
-from .protocol.command import check_parameters
 from .protocol.content import Body, Buffer, canonical
+from .protocol.mail import check_parameters
 from .protocol.reply import Reply
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -31,26 +31,24 @@ def plan(
     extensions = session.extensions
     if isinstance(content, bytes):
         content = Buffer(content)
-    options: list[str] = []
+    mail = MailTransaction(envelope, content)
     names: set[str] = set()
     if mail_options or not content.is_ascii:
         options = _options(session, content, mail_options)
         names = set(map(parameter_name, options))
-    parameters = [option for option in options if extensions.allows(option)]
-    if extensions.offers("SIZE") and "SIZE" not in names:
-        parameters.insert(0, f"SIZE={content.size}")
-    mail = MailTransaction(
-        envelope,
-        content,
-        parameters,
-        [option for option in rcpt_options if extensions.allows(option)],
-        smtputf8="SMTPUTF8" in names,
-        max_recipients=extensions.rcpt_max,
-    )
-    limit = extensions.size_limit
-    if limit is not None and content.size > limit:
-        text = f"5.3.4 message of {content.size} octets exceeds the server's {limit}"
-        mail.refuse_locally(552, text)
+        mail.mail_parameters = [option for option in options if extensions.allows(option)]
+        mail.smtputf8 = "SMTPUTF8" in names
+    if rcpt_options:
+        mail.rcpt_parameters = [option for option in rcpt_options if extensions.allows(option)]
+    if "limits" in extensions:
+        mail.max_recipients = extensions.rcpt_max
+    if "size" in extensions:
+        if "SIZE" not in names:
+            mail.size = content.size
+        limit = extensions.size_limit
+        if limit is not None and content.size > limit:
+            text = f"5.3.4 message of {content.size} octets exceeds the server's {limit}"
+            mail.refuse_locally(552, text)
     return mail
 
 

@@ -8,43 +8,22 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import Enum, auto
 from itertools import chain
 from typing import ClassVar, Protocol
 
-from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
 from ..host import check_helo_name
 from ..report import Phase
 from ..secret import Hidden
 
 CRLF = b"\r\n"
+RSET = b"RSET\r\n"
+DATA = b"DATA\r\n"
 
-# RFC 5321 section 4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value].
-_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?")
-_UTF8_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\x00-\x20\x7f-\xa0]+)?")
-_PROHIBITED = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+PROHIBITED = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _MECHANISM = re.compile(r"[A-Za-z0-9_-]{1,20}")  # RFC 4422 section 3.1
-
-# RFC 5321 section 4.5.3.1.4: octets in a command line; and what the extensions add to that for
-# their parameters (RFC 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710, 8689).
-MAX_COMMAND_LINE = 512
-_LENGTHENED_BY = {
-    "SIZE": 26,
-    "BODY": 17,
-    "SMTPUTF8": 10,
-    "AUTH": 500,
-    "REQUIRETLS": 11,
-    "RET": 9,
-    "ENVID": 107,
-    "NOTIFY": 29,
-    "ORCPT": 507,
-    "BY": 17,
-    "MT-PRIORITY": 15,
-    "HOLDFOR": 34,
-    "HOLDUNTIL": 34,
-}
 
 
 class Need(Enum):
@@ -75,7 +54,7 @@ class Errand(Protocol):
 def command_line(*words: str | bytes) -> bytes:
     """`words` joined by spaces, with CRLF. Raises InvalidInput if they hold a control character."""
     text = b" ".join(w.encode() if isinstance(w, str) else w for w in words)
-    if _PROHIBITED.search(text):
+    if PROHIBITED.search(text):
         raise prohibited(text.decode("utf-8", "backslashreplace"))
     return text + CRLF
 
@@ -87,28 +66,6 @@ def prohibited(text: str) -> InvalidInput:
         f"command and arguments contain prohibited newline characters: {shown}"
         " (or other control characters)"
     )
-
-
-def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple[str, ...]:
-    """ESMTP parameters for MAIL or RCPT, one ``KEYWORD`` or ``KEYWORD=value`` each.
-
-    Raises InvalidInput for anything else: a space would smuggle in another parameter.
-    """
-    if isinstance(parameters, str):
-        raise InvalidInput(f"ESMTP options must be a list of texts, not the text {parameters!a}")
-    if not parameters:
-        return ()
-    pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
-    checked = tuple(parameters)
-    for parameter in checked:
-        if not pattern.fullmatch(parameter):
-            if _PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):
-                raise prohibited(" ".join(checked))
-            raise InvalidInput(
-                f"ESMTP option {parameter!a} is not of the form KEYWORD or KEYWORD=value,"
-                " one in each item"
-            )
-    return checked
 
 
 class Command:
@@ -130,6 +87,14 @@ class Command:
 
     def __init__(self, *words: str | bytes) -> None:
         self.wire = command_line(*words)
+
+    def phase_at(self, index: int) -> Phase | None:
+        """The phase that its reply of this number belongs to."""
+        return self.phase
+
+    def behind(self, index: int) -> int:
+        """Octets behind what its reply of this number answers."""
+        return 0
 
     def shown_lines(self) -> list[str]:
         """The line as it may be shown to people."""
@@ -168,7 +133,7 @@ class Ehlo(Command):
     verb: ClassVar[str] = "EHLO"
 
     def __init__(self, name: str) -> None:
-        if _PROHIBITED.search(name.encode("utf-8", "surrogatepass")):
+        if PROHIBITED.search(name.encode("utf-8", "surrogatepass")):
             raise prohibited(f"{self.verb.lower()} {name}")
         super().__init__(self.verb, check_helo_name(name))
 
@@ -193,65 +158,12 @@ class StartTLS(Command):
         super().__init__("STARTTLS")
 
 
-class Mail(Command):
-    """MAIL. Raises AddressError, or InvalidInput for a malformed parameter."""
-
-    __slots__ = ("smtputf8",)
-    phase = Phase.MAIL
-
-    def __init__(
-        self,
-        reverse_path: Address | str | None,
-        parameters: Sequence[str] = (),
-        smtputf8: bool = False,
-    ) -> None:
-        address = parse_reverse_path(reverse_path)
-        path = b"" if address is None else address.path(smtputf8)
-        self.smtputf8 = smtputf8
-        self.wire = _with_parameters(b"MAIL FROM:<%b>" % path, parameters, smtputf8)
-
-
-class Rcpt(Command):
-    """RCPT. Raises AddressError, or InvalidInput for a malformed parameter."""
-
-    __slots__ = ("address",)
-    phase = Phase.RCPT
-
-    def __init__(
-        self, forward_path: Address | str, parameters: Sequence[str] = (), smtputf8: bool = False
-    ) -> None:
-        self.address = Address.parse(forward_path)
-        path = self.address.path(smtputf8)
-        self.wire = _with_parameters(b"RCPT TO:<%b>" % path, parameters, smtputf8)
-
-
-def _with_parameters(verb: bytes, parameters: Sequence[str], smtputf8: bool) -> bytes:
-    """The line for a verb with its path, which is made of parsed parts, and checked parameters."""
-    if not parameters:
-        return verb + CRLF
-    checked = check_parameters(parameters, smtputf8)
-    line = b"%b %b\r\n" % (verb, " ".join(checked).encode())
-    if len(line) > MAX_COMMAND_LINE:
-        _check_length(line, checked)
-    return line
-
-
-def _check_length(line: bytes, parameters: Iterable[str]) -> None:
-    names = {parameter.partition("=")[0].upper() for parameter in parameters}
-    allowed = MAX_COMMAND_LINE + sum(_LENGTHENED_BY.get(name, 0) for name in names)
-    if len(line) > allowed:
-        raise InvalidInput(
-            f"the ESMTP options make a command line of {len(line)} octets, and {allowed} are"
-            " allowed: shorten them"
-        )
-
-
 class Data(Command):
     __slots__ = ()
     phase = Phase.DATA
 
     def __init__(self) -> None:
-        self.wire = b"DATA\r\n"
+        self.wire = DATA
 
 
 class Content(Command):
@@ -260,7 +172,7 @@ class Content(Command):
     `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
     """
 
-    __slots__ = ("_ahead", "_pieces", "last", "replies", "size")
+    __slots__ = ("_ahead", "_pieces", "begun", "last", "replies", "size")
     phase = Phase.CONTENT
     need = Need.FINAL_REPLY
 
@@ -271,9 +183,11 @@ class Content(Command):
         self.size = size
         self.replies = replies
         self.last = True
+        self.begun = False
 
     def take_piece(self) -> bytes:
         """The next piece; `exhausted` is true once it was the last."""
+        self.begun = True
         piece, self._ahead = self._ahead, next(self._pieces, None)
         return piece or b""
 
@@ -306,7 +220,7 @@ class Rset(Command):
     phase = Phase.RSET
 
     def __init__(self) -> None:
-        super().__init__("RSET")
+        self.wire = RSET
 
 
 class Quit(Command):

@@ -16,9 +16,10 @@ from ..errors import (
     SenderRefused,
 )
 from ..report import DeliveryReport, Phase, State
-from .command import Bdat, Content, Data, Mail, Need, Rset
+from .command import DATA, RSET, Bdat, Content, Data, Need
 from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
+from .mail import Group
 from .reply import Reply
 from .session import Dialogue, Session, closed_by
 from .transaction import MailTransaction
@@ -64,17 +65,20 @@ def _round(
     if not (mail.begun or _begin(session, mail)):
         return False
     mail.begun = False
-    if session.pipelining:
-        yield from _hear_group(session, mail)
-    else:
-        yield from _ask_in_turn(session, mail)
+    try:
+        if session.pipelining:
+            yield from _hear_group(session, mail)
+        else:
+            yield from _ask_in_turn(session, mail)
+    finally:
+        mail.sort_replies()
     wanted = _judge_envelope(mail)
     more = not mail.all_or_nothing and len(mail.unsettled) > len(mail.accepted)
     if not wanted:
         yield from _unwanted_content(session, mail)
         return more
     if mail.data_reply is None and not mail.by_bdat:
-        mail.hear(data := Data(), (yield from session.command(data)))
+        mail.data_reply = yield from session.command(Data())
     if mail.data_reply is not None and not mail.data_reply.intermediate:
         mail.refuse_all(MessageRefused.of(mail.data_reply), Phase.DATA, mail.data_reply)
         return False
@@ -87,35 +91,42 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
 
     `ahead` is for a group that is sent before the transaction in front of it has ended.
     """
-    commands = mail.start()
-    if not commands:
+    lines = mail.start()
+    if not lines:
         return False
     mail.begun = True
     if session.pipelining:
         # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
         if session.chunking if ahead else session.in_transaction:
             # RFC 2920 section 3.1: RSET may stand anywhere, so a reset costs no round trip.
-            commands.insert(0, Rset())
+            lines = [RSET, *lines]
         # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
         # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
         if not (mail.all_or_nothing or mail.by_bdat):
-            commands.append(Data())
-        session.send(*commands)
+            lines = [*lines, DATA]
+        mail.group = Group(lines, mail.smtputf8)
+        session.send(mail.group)
     return True
 
 
 def _hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """Read every reply of the group that was sent."""
-    for command in mail.commands:
+    lines = mail.group.lines
+    if lines[0] is RSET:
+        lines = lines[1:]
+        reset_reply = yield from session.reply()
+        if not reset_reply.positive:
+            session.abandon(f"RSET was refused: {reset_reply}")
+            raise Disconnected(f"the server refused RSET: {reset_reply}")
+    heard = mail.heard = session.take_usual_replies()
+    while len(heard) < len(lines):
         reply = session.take_reply()
         if reply is None:
             reply = yield from session.reply()
-        if isinstance(command, Rset):
-            _check(session, reply)
-        mail.hear(command, reply)
-        if reply.code == 421 and not isinstance(command, (Mail, Data)):
-            raise closed_by(reply)
+        heard.append(reply)
         if reply.code == 421:
+            if lines[len(heard) - 1].startswith(b"RCPT"):
+                raise closed_by(reply)
             return
 
 
@@ -123,26 +134,19 @@ def _ask_in_turn(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """MAIL and RCPT one by one. Stops at the first that makes the rest pointless."""
     if session.in_transaction:
         yield from reset(session)
-    for command in mail.commands:
-        reply = yield from session.command(command)
-        mail.hear(command, reply)
-        if isinstance(command, Mail) and not reply.positive:
+    for line in mail.lines:
+        reply = yield from session.command(Group([line], mail.smtputf8))
+        mail.heard.append(reply)
+        if len(mail.heard) == 1 and not reply.positive:
             return
         if reply.code == 421:
             raise closed_by(reply)
 
 
-def _check(session: Session, reply: Reply) -> None:
-    if not reply.positive:
-        session.abandon(f"RSET was refused: {reply}")
-        raise Disconnected(f"the server refused RSET: {reply}")
-
-
 def _judge_envelope(mail: MailTransaction) -> bool:
     """Settle what the envelope's replies decided. True if there is somebody to send content for."""
-    reply = mail.mail_reply
-    if reply is None or not reply.positive:
-        reply = reply or Reply(421)
+    reply = mail.heard[0]
+    if not reply.positive:
         refused = SenderRefused(reply.code, reply.message, mail.envelope.sender, reply=reply)
         if reply.code == 530:
             refused.advice = "The server wants a login or TLS first: set username and password"
@@ -188,10 +192,8 @@ def _content(
     if following is not None and session.pipelining:
         _begin(session, following, ahead=True)
     for index in range(replies):
-        group = [mail.accepted[index]] if session.lmtp else mail.accepted
-        reply = session.take_reply()
-        if reply is None:
-            reply = yield from session.reply()
+        group = mail.accepted[index : index + 1] if session.lmtp else mail.accepted
+        reply = yield from session.reply()
         mail.reply = reply
         # With LMTP the others' replies are still to come, whatever happens now.
         mail.in_doubt = index + 1 < replies

@@ -58,9 +58,10 @@ class Output:
         return chunks
 
     @property
-    def at_content(self) -> bool:
-        """True if the next octets are content."""
-        return bool(self._queue) and isinstance(self._queue[0], Content)
+    def next_content(self) -> Content | None:
+        """The content that the next octets are of, if they are content."""
+        head = self._queue[0] if self._queue else None
+        return head if isinstance(head, Content) else None
 
     def clear(self) -> None:
         """Drop what is not taken yet."""
@@ -74,6 +75,6 @@ class Output:
         """The kernel took `octets`, and no more than those."""
         self._sent = self._left = self._sent + octets
 
-    def has_left(self, command: Command) -> bool:
-        """True if the last octet of `command` may have left."""
-        return command.end is not None and command.end <= self._left
+    def has_left(self, command: Command, behind: int = 0) -> bool:
+        """True if the last octet of `command`, but for those `behind`, may have left."""
+        return command.end is not None and command.end - behind <= self._left

@@ -124,6 +124,7 @@ class ReplyParser:
         self._code = 0
         self._texts: list[bytes] = []
         self._size = 0
+        # Servers repeat themselves: what was looked at once is known. Never a 421.
         self._known: dict[bytes, Reply] = {}
         self._secrets: tuple[Hidden, ...] = ()
         #: Finds what is masked in answers to AUTH only; elsewhere it is a word like others.
@@ -159,21 +160,30 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the server."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._lines += lines
+        self._lines += (self._rest + data).split(b"\n")
+        self._rest = self._lines.pop()
 
     @property
     def has_pending(self) -> bool:
         """True if something was received that is not part of a returned reply."""
         return bool(self._lines or self._rest or self._texts)
 
+    def take_known(self, count: int) -> list[Reply]:
+        """Up to `count` replies, as long as each repeats one that was looked at before."""
+        replies: list[Reply] = []
+        lines, known = self._lines, self._known
+        if not self._texts:
+            while lines and len(replies) < count and (reply := known.get(lines[0])) is not None:
+                lines.popleft()
+                replies.append(reply)
+        return replies
+
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None if more bytes are needed."""
         if self._lines and not self._texts:
-            # Servers repeat themselves: what was looked at once is known.
             reply = self._known.get(self._lines[0])
             if reply is not None:
-                del self._lines[0]
+                self._lines.popleft()
                 return reply
         while self._lines:
             # What is secret is masked before anybody can quote the line.
@@ -187,7 +197,7 @@ class ReplyParser:
                 raise error.with_traceback(None) from None
             if reply is None:
                 continue
-            if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1:
+            if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1 and reply.code != 421:
                 self._remember(raw, reply)
             return reply
         if len(self._rest) > MAX_REPLY_LINE:

@@ -8,32 +8,24 @@ session: `usable` turns false, and whoever holds the socket closes it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
 from .channel import Channel
 from .command import (
-    Auth,
-    AuthResponse,
-    Bdat,
     Command,
     Content,
-    Ehlo,
     Errand,
     Greeting,
-    Helo,
-    Lhlo,
-    Mail,
     Need,
-    Quit,
     Raw,
-    Rcpt,
-    Rset,
     Unprompted,
 )
+from .effects import EFFECTS, after_group
 from .extension import Extensions
+from .mail import Group, Mail
 from .output import Output
 from .reply import Reply, ReplyParser
 from .transcript import Transcript
@@ -56,11 +48,15 @@ class Session:
         self.channel = Channel()
         self.authenticated = False
         self.mail_accepted = 0
-        self.phase: Phase | None = Phase.CONNECT
         self.answered = 0
         self.unusable_because: str | None = None
         self._parser = ReplyParser()
+        # Each stands here until its last reply; those of the first are counted.
         self._unanswered: deque[Command] = deque()
+        self._heard = 0
+        # What was sent or answered last, and by which of its replies.
+        self._current: Command | None = None
+        self._place = 0
         self._output = Output()
         self.eof = False
         self._peeked: Reply | None = None
@@ -76,6 +72,13 @@ class Session:
         self.in_transaction = False
         self.recipients_accepted = 0
 
+    @property
+    def phase(self) -> Phase:
+        """The step of the dialogue that was taken last."""
+        if self._current is None:
+            return Phase.CONNECT
+        return self._current.phase_at(self._place) or Phase.COMMAND
+
     # What goes out.
 
     def send(self, *commands: Command) -> None:
@@ -84,19 +87,15 @@ class Session:
         # is: a refusal is worth reporting.
         if self.unusable_because is not None:
             raise self._ended()
-        self.phase = commands[0].phase or Phase.COMMAND
+        self._current, self._place = commands[0], 0
         if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
             self.require_silence()
         for command in commands:
-            if isinstance(command, Mail):
+            if isinstance(command, (Group, Mail)):
                 # From here on, until the reply says otherwise: whoever is interrupted now must
                 # not send the next mail into this transaction.
                 self.in_transaction = True
-            if command.replies == 1:
-                self._unanswered.append(command)
-            else:
-                # RFC 2033 section 4.2: LMTP answers content once for each recipient.
-                self._unanswered.extend([command] * command.replies)
+        self._unanswered.extend(commands)
         self._output.put(commands)
         self.transcript.note(*commands)
 
@@ -146,9 +145,13 @@ class Session:
         return self._peeked is not None or self._parser.has_pending
 
     @property
-    def writing_content(self) -> bool:
-        """True if the next octets to write are content, which a server may cut short."""
-        return self._output.at_content
+    def may_be_cut_short(self) -> bool:
+        """True if the next octets are of a content that the server may have refused already.
+
+        Not so for the first of it: they follow the reply that asked for them.
+        """
+        content = self._output.next_content
+        return content is not None and (content.begun or self._unanswered[0] is not content)
 
     @property
     def pipelining(self) -> bool:
@@ -168,9 +171,15 @@ class Session:
     @property
     def answered_early(self) -> bool:
         """True if a reply came to something that is not written to its end."""
-        if not self._unanswered or self._output.has_left(self._unanswered[0]):
+        if not self._unanswered or self._awaited_has_left(self._unanswered[0], self._heard):
             return False
         return self.answer_is_here
+
+    def _awaited_has_left(self, command: Command, index: int) -> bool:
+        """True if what this reply to `command` would answer may have left."""
+        return self._output.has_left(command) or (
+            command.replies > 1 and self._output.has_left(command, command.behind(index))
+        )
 
     @property
     def answer_is_here(self) -> bool:
@@ -247,30 +256,57 @@ class Session:
         """
         if not self._unanswered:
             raise self._ended()  # A 421 to another command has answered them all.
-        command = self._unanswered[0]
-        self.phase = command.phase or Phase.COMMAND
-        reply, self._peeked = self._peeked, None
-        reply = reply or self._parse()
+        command, index = self._unanswered[0], self._heard
+        self._current, self._place = command, index
+        reply = self._peeked or self._parse()
         if reply is None:
             if self.eof:
                 raise self._ended()
             return None
-        self._unanswered.popleft()
-        self.answered += 1
+        self._peeked = None
+        self._count(command, 1)
         reply, shown = self._parser.without_names(reply) if command.logs_in else (reply, reply)
         self.transcript.note(shown)
-        if not self._output.has_left(command):
+        if not self._awaited_has_left(command, index):
             self._check_timing(command, reply)
         if reply.code == 421:
             # RFC 5321 section 3.8: the server closes; what is unanswered never will be.
             self._output.clear()
             self._unanswered.clear()
+            self._heard = 0
             self.abandon("the server closes the connection (421)")
-        effect = _EFFECTS.get(type(command))
+        effect = EFFECTS.get(type(command))
         if effect is not None:
-            effect(self, command, reply)
+            effect(self, command, reply, index)
         self._last = reply
         return reply
+
+    def take_usual_replies(self) -> list[Reply]:
+        """Replies to the group that is answered next, as long as they repeat earlier ones.
+
+        All, some or none of them: the short way for what servers answer to nearly every mail.
+        None of them is a 421.
+        """
+        group = self._unanswered[0] if self._unanswered else None
+        if type(group) is not Group or self._peeked is not None or not self._output.has_left(group):
+            return []
+        replies = self._parser.take_known(group.replies - self._heard)
+        if replies:
+            for place, reply in enumerate(replies, self._heard):
+                after_group(self, group, reply, place)
+            self._current, self._place = group, place
+            self._count(group, len(replies))
+            self.transcript.note(*replies)
+            self._last = reply
+        return replies
+
+    def _count(self, command: Command, replies: int) -> None:
+        """Note that the oldest unanswered command got so many replies more."""
+        self.answered += replies
+        self._heard += replies
+        if self._heard >= command.replies:
+            self._unanswered.popleft()
+            self._heard = 0
 
     def command(self, command: Command) -> Dialogue[Reply]:
         """Send one command and return its reply, after those of any that are unanswered."""
@@ -311,38 +347,6 @@ class Session:
         if not (isinstance(command, Content) and (reply.transient or reply.permanent)):
             raise ProtocolViolation(f"an answer to what was not sent to its end: {reply}")
 
-    def _after_mail(self, command: Command, reply: Reply) -> None:
-        # Sent behind a content, whose end was that of the transaction before this one.
-        self.in_transaction = True
-        self.smtputf8 = reply.positive and isinstance(command, Mail) and command.smtputf8
-
-    def _after_rcpt(self, command: Command, reply: Reply) -> None:
-        self.recipients_accepted += reply.positive
-
-    def _after_content(self, command: Command, reply: Reply) -> None:
-        self.mail_accepted += reply.positive
-        if not (self._unanswered and self._unanswered[0] is command):
-            self.end_transaction()
-
-    def _after_chunk(self, command: Command, reply: Reply) -> None:
-        if reply.positive and isinstance(command, Bdat) and command.last:
-            self._after_content(command, reply)
-        else:
-            # RFC 3030 section 2: after a refused chunk only RSET is sure.
-            self.in_transaction = True
-
-    def _after_reset(self, command: Command, reply: Reply) -> None:
-        if reply.positive:
-            self.end_transaction()
-
-    def _after_quit(self, command: Command, reply: Reply) -> None:
-        self.abandon("QUIT was sent")
-
-    def _after_auth(self, command: Command, reply: Reply) -> None:
-        self.authenticated = self.authenticated or reply.positive
-        if reply.positive:
-            self._parser.names = None
-
     def end_transaction(self) -> None:
         """The server's state is as before MAIL."""
         self.in_transaction = self.smtputf8 = False
@@ -357,24 +361,17 @@ class Session:
         """
         self._parser.guard(secret, names)
 
+    def logged_in(self) -> None:
+        """Note that AUTH succeeded: from now on a user's name is a word like others."""
+        self.authenticated = True
+        self._parser.names = None
+
     @property
     def asked_for_secret(self) -> bool:
         """True if the next line may answer a challenge: one came (334), or AUTH is unanswered."""
         if any(isinstance(command, Raw) and command.logs_in for command in self._unanswered):
             return True
         return self._last is not None and self._last.code == 334
-
-
-# The state that commands and replies build up.
-_EFFECTS: dict[type[Command], Callable[[Session, Command, Reply], None]] = {
-    Mail: Session._after_mail,
-    Rcpt: Session._after_rcpt,
-    Content: Session._after_content,
-    Bdat: Session._after_chunk,
-    **dict.fromkeys((Rset, Ehlo, Helo, Lhlo), Session._after_reset),
-    Quit: Session._after_quit,
-    **dict.fromkeys((Auth, AuthResponse), Session._after_auth),
-}
 
 
 def closed_by(reply: Reply) -> Disconnected:

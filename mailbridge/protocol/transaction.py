@@ -8,26 +8,29 @@ from dataclasses import dataclass, field
 from ..envelope import Address, Envelope
 from ..errors import MailError, MessageRefused, ResponseError
 from ..report import DeliveryReport, Phase, RecipientResult, State
-from .command import Command, Data, Mail, Rcpt
 from .content import Body
+from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
+
+NOTHING = Group([])
 
 
 @dataclass(slots=True)
 class MailTransaction:
     """One envelope and one content on their way through a session.
 
-    `content` is a Body of canonical CRLF. `mail_parameters` and `rcpt_parameters` are
-    ESMTP parameters, already known to be allowed; `rcpt_parameters_of` gives those of one
-    recipient alone. `changes` says how the content differs from what was given. With
-    `all_or_nothing` no content is sent
-    unless every recipient was accepted; `by_bdat` sends it by BDAT rather than DATA, which takes
-    CHUNKING. Recipients that are settled already are not offered.
+    `content` is a Body of canonical CRLF; `changes` says how it differs from what was given.
+    `mail_parameters` and `rcpt_parameters` are ESMTP parameters, already known to be allowed;
+    `rcpt_parameters_of` gives those of one recipient alone; `size` is that of MAIL, where it is
+    offered. With `all_or_nothing` no content is sent unless every recipient was accepted;
+    `by_bdat` sends it by BDAT rather than DATA, which takes CHUNKING. Recipients that are settled
+    already are not offered.
     """
 
     envelope: Envelope
     content: Body
     mail_parameters: Sequence[str] = ()
+    size: int | None = None
     rcpt_parameters: Sequence[str] = ()
     rcpt_parameters_of: Callable[[Address], Sequence[str]] | None = None
     smtputf8: bool = False
@@ -41,56 +44,61 @@ class MailTransaction:
     in_doubt: bool = False
     # What this round, one MAIL to its end, has come to.
     begun: bool = False
-    commands: list[Command] = field(default_factory=list)
-    offered: list[Rcpt] = field(default_factory=list)
-    mail_reply: Reply | None = None
+    lines: list[bytes] = field(default_factory=list)
+    group: Group = NOTHING
+    offered: Sequence[Address] = ()
+    heard: list[Reply] = field(default_factory=list)
     data_reply: Reply | None = None
-    accepted: list[Address] = field(default_factory=list)
-    refusals: list[tuple[Address, Reply]] = field(default_factory=list)
-    too_many: list[tuple[Address, Reply]] = field(default_factory=list)
+    accepted: Sequence[Address] = ()
+    refusals: Sequence[tuple[Address, Reply]] = ()
+    too_many: Sequence[tuple[Address, Reply]] = ()
 
-    def start(self) -> list[Command]:
-        """MAIL and the RCPTs of the next round; empty if nobody is left to offer.
+    def start(self) -> list[bytes]:
+        """The lines of MAIL and RCPT for the next round; empty if nobody is left to offer.
 
-        Every command is made before the first is sent: what is invalid is found out here.
+        Every line is made before the first is sent: what is invalid is found out here.
         """
         limit = None if self.all_or_nothing else self.max_recipients
-        parameters, each = self.rcpt_parameters, self.rcpt_parameters_of
-        self.offered = [
-            Rcpt(
-                address,
-                parameters if each is None else (*parameters, *each(address)),
-                self.smtputf8,
-            )
-            for address in self.unsettled[:limit]
-        ]
+        self.offered = self.unsettled[:limit]
         if not self.offered:
             return []
-        self.mail_reply = self.data_reply = None
-        self.accepted, self.refusals, self.too_many = [], [], []
-        mail = Mail(self.envelope.reverse_path, self.mail_parameters, self.smtputf8)
-        self.commands = [mail, *self.offered]
-        return self.commands
+        self.heard = []
+        self.accepted = self.refusals = self.too_many = ()
+        self.data_reply = None
+        mail = mail_line(self.envelope.reverse_path, self.mail_parameters, self.smtputf8, self.size)
+        self.lines = [mail, *map(self._rcpt_line, self.offered)]
+        return self.lines
+
+    def _rcpt_line(self, address: Address) -> bytes:
+        parameters = self.rcpt_parameters
+        if self.rcpt_parameters_of is not None:
+            parameters = (*parameters, *self.rcpt_parameters_of(address))
+        return rcpt_line(address, parameters, self.smtputf8)
 
     @property
-    def unsettled(self) -> list[Address]:
+    def unsettled(self) -> Sequence[Address]:
         """The recipients without a final state."""
         paths = self.envelope.forward_paths
-        return [a for a in paths if a.text not in self.results] if self.results else list(paths)
+        return [a for a in paths if a.text not in self.results] if self.results else paths
 
-    def hear(self, command: Command, reply: Reply) -> None:
-        """Take the reply to one command of the round. Nothing is judged before all are heard."""
-        if isinstance(command, Rcpt):
+    def sort_replies(self) -> None:
+        """Find out from what was `heard` of the round who was accepted and who was not.
+
+        `heard` begins with the reply to MAIL. Nothing is judged before all are heard.
+        """
+        accepted: list[Address] = []
+        refusals: list[tuple[Address, Reply]] = []
+        too_many: list[tuple[Address, Reply]] = []
+        for address, reply in zip(self.offered, self.heard[1:], strict=False):
             if reply.positive:
-                self.accepted.append(command.address)
-            elif self.accepted and _too_many(reply):
-                self.too_many.append((command.address, reply))
+                accepted.append(address)
+            elif accepted and _too_many(reply):
+                too_many.append((address, reply))
             else:
-                self.refusals.append((command.address, reply))
-        elif isinstance(command, Mail):
-            self.mail_reply = reply
-        elif isinstance(command, Data):
-            self.data_reply = reply
+                refusals.append((address, reply))
+        self.accepted, self.refusals, self.too_many = accepted, refusals, too_many
+        if len(self.heard) > 1 + len(self.offered):
+            self.data_reply = self.heard[-1]
 
     def settle(
         self,
@@ -119,7 +127,6 @@ class MailTransaction:
         self.reply = reply if phase is not Phase.MAIL else self.reply
         self.error = error
         error.phase = phase
-        self.refuse((rcpt.address for rcpt in self.offered), phase, reply)
         self.refuse(self.envelope.forward_paths, phase, reply)
 
     def refuse_locally(self, code: int, text: str) -> None:
@@ -135,8 +142,10 @@ class MailTransaction:
             self.settle(recipients, State.NOT_ATTEMPTED, None)
         if len(recipients) > 1:
             results = {address: results[address] for address in recipients}
-        if isinstance(self.error, ResponseError) and any(
-            result.state is State.ACCEPTED for result in results.values()
+        if (
+            self.error is not None
+            and isinstance(self.error, ResponseError)
+            and any(result.state is State.ACCEPTED for result in results.values())
         ):
             # Some got it in an earlier round: "nobody got the mail" would make them get it twice.
             self.error = None

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # Enough for greeting, EHLO, STARTTLS, AUTH and one transaction with some recipients.
 TRANSCRIPT_LENGTH = 40
+# Of a group with a thousand recipients, and of as many replies, the end.
+MAX_LINES = 100
 
 
 #: Told of each line of a dialogue: "C" or "S", and the lines as they may be shown.
@@ -40,4 +42,4 @@ class Transcript:
         lines: list[str] = []
         for entry in self._entries:
             lines += (f"{entry.side}: {line}" for line in entry.shown_lines())
-        return tuple(lines)
+        return tuple(lines[-MAX_LINES:])

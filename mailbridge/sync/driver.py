@@ -96,7 +96,7 @@ class Connection:
             phase = self.session.phase
             exc.located(
                 host=self.host,
-                phase=None if phase is None else str(phase),
+                phase=str(phase),
                 transcript=self.session.transcript.lines(),
             )
             if not self.session.usable:
@@ -215,13 +215,13 @@ class Connection:
         wrote = False
         while True:
             # A server may cut content short, or refuse it in the middle.
-            watchful = self.session.writing_content
+            watchful = self.session.may_be_cut_short
             chunks = self.session.data_to_send()
             if not chunks:
                 return wrote
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             for block in _blocks(data):
-                if watchful:
+                if watchful or block is not data:
                     self._look()
                 wrote = self._write_block(block)
                 if not wrote:

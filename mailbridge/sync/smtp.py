@@ -13,8 +13,9 @@ from typing import cast
 
 from ..errors import AuthenticationFailed, MailError, NotSupported
 from ..message import flattened
-from ..protocol import auth, command, delivery, dialogue
+from ..protocol import auth, delivery, dialogue
 from ..protocol.content import Buffer, canonical
+from ..protocol.mail import Mail, Rcpt
 from ..protocol.sasl import Credentials, cram_md5_response
 from ..secret import Secret
 from ..sendmail import Submission
@@ -44,12 +45,12 @@ class SMTP(Client):
         if smtputf8 and not self.has_extn("smtputf8"):
             raise NotSupported("SMTPUTF8 not supported by server")
         self.command_encoding = "utf-8" if smtputf8 else "ascii"
-        return self._command(command.Mail(sender or None, options, smtputf8))
+        return self._command(Mail(sender or None, options, smtputf8))
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> Answer:
         """RCPT: one recipient. Raises ValueError for a bad address or option."""
         options = tuple(options) if self.does_esmtp else ()
-        return self._command(command.Rcpt(recip, options, self._session.smtputf8))
+        return self._command(Rcpt(recip, options, self._session.smtputf8))
 
     def data(self, msg: str | bytes) -> Answer:
         """DATA and the content. Line ends become CRLF and leading dots are doubled.

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailbridge import Address, AddressError, Envelope
-from mailbridge.protocol.command import Mail, Rcpt
+from mailbridge.protocol.mail import Mail, Rcpt
 
 parts = st.sampled_from(
     (

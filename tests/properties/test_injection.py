@@ -22,12 +22,11 @@ from mailbridge.protocol.command import (
     Ehlo,
     Helo,
     Lhlo,
-    Mail,
     Raw,
-    Rcpt,
     command_line,
 )
 from mailbridge.protocol.extension import Extensions
+from mailbridge.protocol.mail import Mail, Rcpt
 from mailbridge.protocol.sasl import MECHANISMS, Credentials
 from mailbridge.protocol.session import Session
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mailbridge import AuthenticationFailed, InvalidInput, MailError, ProtocolViolation, Secret
 from mailbridge.protocol import auth, dialogue, sasl, scram
 from mailbridge.protocol.channel import Channel
-from mailbridge.protocol.command import Mail
+from mailbridge.protocol.mail import Mail
 from mailbridge.protocol.sasl import Credentials
 from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.testing import ScriptedPeer

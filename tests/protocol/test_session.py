@@ -14,8 +14,9 @@ from mailbridge import (
     State,
 )
 from mailbridge.protocol import auth, delivery, dialogue
-from mailbridge.protocol.command import Content, Data, Mail, Raw, Rcpt
+from mailbridge.protocol.command import Content, Data, Raw
 from mailbridge.protocol.content import PIECE, Buffer, canonical, stuffed
+from mailbridge.protocol.mail import Mail, Rcpt
 from mailbridge.protocol.session import Session
 from mailbridge.protocol.transaction import MailTransaction
 from mailbridge.testing import ScriptedPeer
@@ -91,9 +92,9 @@ def test_content_is_written_piece_by_piece() -> None:
     data = content(3 * PIECE)
     session, _ = greeted("")
     session.send(Content(iter([data[:PIECE], data[PIECE:]]), len(data)))
-    assert session.writing_content
+    assert not session.may_be_cut_short
     assert session.data_to_send() == [data[:PIECE]]
-    assert session.writing_content
+    assert session.may_be_cut_short
     assert not session.handed_over
     assert session.data_to_send() == [data[PIECE:]]
     assert session.data_to_send() == []
