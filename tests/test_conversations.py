@@ -23,8 +23,8 @@ from mailbridge.protocol.session import Session
 from mailbridge.report import State
 from mailbridge.sendmail import plan
 from mailbridge.testing.peer import SPEEDS, ScriptedPeer, Speed
+from mailbridge.testing.replay import ReplayServer
 from tests.conversations.format import Conversation, Step, all_of_them
-from tests.conversations.port import ScriptedPort
 
 CONVERSATIONS = all_of_them()
 NAME = "client.example"
@@ -224,7 +224,7 @@ def test_session(conversation: Conversation, speed: Speed) -> None:
 @pytest.mark.parametrize(("conversation", "speed"), chosen(without="session"))
 def test_smtp(conversation: Conversation, speed: Speed) -> None:
     with ExitStack() as stack:
-        port = stack.enter_context(ScriptedPort(ScriptedPeer(conversation.script, speed)))
+        port = stack.enter_context(ReplayServer(ScriptedPeer(conversation.script, speed)))
         client = BySMTP(conversation, port.port)
         stack.callback(client.close)
         walk(client, conversation)
@@ -233,7 +233,7 @@ def test_smtp(conversation: Conversation, speed: Speed) -> None:
 @pytest.mark.parametrize(("conversation", "speed"), chosen("transport"))
 def test_transport(conversation: Conversation, speed: Speed) -> None:
     with ExitStack() as stack:
-        port = stack.enter_context(ScriptedPort(ScriptedPeer(conversation.script, speed)))
+        port = stack.enter_context(ReplayServer(ScriptedPeer(conversation.script, speed)))
         client = ByTransport(conversation, port.port)
         stack.callback(client.close)
         walk(client, conversation)

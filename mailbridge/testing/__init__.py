@@ -4,12 +4,16 @@ from mailbridge.testing.certificates import TestCA
 from mailbridge.testing.mailbox import Mailbox, SentMail
 from mailbridge.testing.peer import ScriptedPeer
 from mailbridge.testing.record import ReceivedEnvelope, ReceivedMessage
+from mailbridge.testing.recording import Recording
+from mailbridge.testing.replay import ReplayServer
 from mailbridge.testing.server import ScriptedServer
 
 __all__ = [
     "Mailbox",
     "ReceivedEnvelope",
     "ReceivedMessage",
+    "Recording",
+    "ReplayServer",
     "ScriptedPeer",
     "ScriptedServer",
     "SentMail",

@@ -1,7 +1,7 @@
 r"""ScriptedPeer: the other end of a `Session`, without a socket, for exact conversations.
 
 A script is a text of lines; what is indented is dedented, blank lines and ``#`` comments are
-skipped. In the order of time::
+skipped, and so are lines that begin with ``>``, ``=`` or ``!``. In the order of time::
 
     S: 220 mx.example.org       the server sends this line, with CRLF
     S: (raw) 250 Ok\n           the server sends these octets; Python's escapes, no CRLF added
@@ -11,6 +11,9 @@ skipped. In the order of time::
     C: (content) Hi\r\n.\r\n    the client sends this content, stuffed, and the final dot; the
                                 text is the content before stuffing, with Python's escapes
     C: (content)                the client sends any content and the final dot
+    C: (like) EHLO *            the client sends a line like this, each * being any text
+    C: (chunk) LAST             the client sends any last chunk, BDAT and its octets
+    C: (chunk)                  the client sends any other chunk
     C: (anything)               whatever the client says from here on, if it says anything
     -- TLS                      the handshake
 
@@ -20,6 +23,7 @@ a session must not notice any difference.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +38,7 @@ T = TypeVar("T")
 Speed = Literal["whole", "lines", "bytes"]
 SPEEDS: Final = get_args(Speed)
 
-_Kind = Literal["S", "close", "silence", "C", "content", "anything", "tls"]
+_Kind = Literal["S", "close", "silence", "C", "content", "like", "chunk", "anything", "tls"]
 _SERVER: Final = ("S", "close", "silence")
 
 
@@ -63,6 +67,7 @@ class ScriptedPeer:
         self._received = bytearray()
         self._content: list[bytes] = []
         self.closed = False
+        self.has_tls = any(step.kind == "tls" for step in self._steps)
 
     # -- the two ends of a wire
 
@@ -99,11 +104,23 @@ class ScriptedPeer:
             line = bytes(self._received[:end])
             if self._kind == "content":
                 self._content_line(line)
-            elif self._kind != "C" or self._pieces or line != self._step.data:
+            elif self._pieces or not self._as_scripted(line):
                 raise self._failed(f"the client said {line!r}")
+            elif self._kind == "chunk":
+                end += int(line.split()[1])
+                if len(self._received) < end:
+                    return
+                self._at += 1
             else:
                 self._at += 1
             del self._received[:end]
+
+    def begins_tls(self) -> bool:
+        """True, once, if a handshake comes next."""
+        if self._kind != "tls":
+            return False
+        self._at += 1
+        return True
 
     def finish(self) -> None:
         """The client has gone. Raises AssertionError if the script is not at its end."""
@@ -142,9 +159,8 @@ class ScriptedPeer:
             need.run()
             return
         if need is Need.TLS:
-            if self._kind != "tls":
+            if not self.begins_tls():
                 raise self._failed("the client begins the TLS handshake")
-            self._at += 1
             return
         self.flush(session)
         if session.eof or session.answered_early:
@@ -207,6 +223,15 @@ class ScriptedPeer:
             raise self._failed(f"the client sent the content {content!r}")
         self._at += 1
 
+    def _as_scripted(self, line: bytes) -> bool:
+        """True if the client was to say this line."""
+        if self._kind == "C":
+            return line == self._step.data
+        if self._kind in ("like", "chunk"):
+            like = (self._step.data or b"").split(b"*")
+            return bool(re.fullmatch(b".*".join(map(re.escape, like)), line, re.DOTALL))
+        return False
+
     def _failed(self, what: str) -> AssertionError:
         done = "\n".join(step.line for step in self._steps[: self._at])
         wanted = "the end" if self._kind is None else self._step.line
@@ -218,7 +243,7 @@ class ScriptedPeer:
 def _parse(script: str) -> Iterator[_Step]:
     for line in textwrap.dedent(script).splitlines():
         side, _, text = line.partition(" ")
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith(("#", "> ", "= ", "! ")):
             continue
         if side == "--" and text.strip().upper() == "TLS":
             yield _Step("tls", None, line)
@@ -234,6 +259,11 @@ def _parse(script: str) -> Iterator[_Step]:
             yield _Step("content", None, line)
         elif side == "C:" and text.startswith("(content) "):
             yield _Step("content", _unescaped(text[len("(content) ") :]), line)
+        elif side == "C:" and text.startswith("(like) "):
+            yield _Step("like", text[len("(like) ") :].encode() + b"\r\n", line)
+        elif side == "C:" and text in ("(chunk)", "(chunk) LAST"):
+            last = b" LAST" if text.endswith("LAST") else b""
+            yield _Step("chunk", b"BDAT *" + last + b"\r\n", line)
         elif side == "C:":
             yield _Step("C", text.encode() + b"\r\n", line)
         else:

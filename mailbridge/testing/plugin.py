@@ -5,10 +5,14 @@ It is there as soon as mailbridge is installed beside pytest. Fixtures: `smtpd`,
 
     @pytest.mark.smtpd(tls="starttls", users={"shop": "secret"})
     def test_login(smtpd): ...
+
+    @pytest.mark.smtpd(replay="sessions/greylisted.txt")
+    def test_greylisting(smtpd): ...
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -19,6 +23,8 @@ import mailbridge
 from .capture import captured
 from .certificates import TestCA
 from .mailbox import Mailbox
+from .peer import ScriptedPeer
+from .replay import ReplayServer
 from .server import ScriptedServer
 from .site import sending
 
@@ -28,8 +34,9 @@ _TLS = ("none", "starttls", "implicit")
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "smtpd(tls='none', **options): what kind of server the fixture smtpd is; tls is 'none',"
-        " 'starttls' or 'implicit', the options are those of mailbridge.testing.ScriptedServer",
+        "smtpd(tls='none', replay=None, **options): what kind of server the fixture smtpd is; tls"
+        " is 'none', 'starttls' or 'implicit', replay the file of a recorded session, the options"
+        " are those of mailbridge.testing.ScriptedServer",
     )
 
 
@@ -41,24 +48,43 @@ def smtpd_ca() -> Iterator[TestCA]:
 
 
 @pytest.fixture
-def smtpd(request: pytest.FixtureRequest) -> Iterator[ScriptedServer]:
-    """A `mailbridge.testing.ScriptedServer` that runs while the test does."""
+def smtpd(request: pytest.FixtureRequest) -> Iterator[ScriptedServer | ReplayServer]:
+    """A `mailbridge.testing.ScriptedServer` that runs while the test does.
+
+    With the marker's ``replay="session.txt"`` a `ReplayServer` for a recorded session, whose path
+    is relative to the test's; the test fails if the client leaves it.
+    """
     options = _marked(request)
-    tls = options.pop("tls", "none")
-    if tls not in _TLS:
-        raise pytest.UsageError(f"smtpd(tls={tls!r}): expected one of {', '.join(_TLS)}")
-    if tls != "none":
-        ca: TestCA = request.getfixturevalue("smtpd_ca")
-        options.setdefault("tls_context", ca.server_context("localhost", "127.0.0.1", "::1"))
-        options.setdefault("implicit_tls", tls == "implicit")
-    with ScriptedServer(**options) as server:
+    make = _replaying if "replay" in options else _scripted
+    with make(request, **options) as server:
         yield server
         _forget()
 
 
+def _scripted(request: pytest.FixtureRequest, tls: str = "none", **options: Any) -> ScriptedServer:
+    if tls not in _TLS:
+        raise pytest.UsageError(f"smtpd(tls={tls!r}): expected one of {', '.join(_TLS)}")
+    if tls != "none":
+        options.setdefault("tls_context", _server_context(request))
+        options.setdefault("implicit_tls", tls == "implicit")
+    return ScriptedServer(**options)
+
+
+def _replaying(request: pytest.FixtureRequest, replay: str, **options: Any) -> ReplayServer:
+    peer = ScriptedPeer((request.path.parent / replay).read_text("utf-8"))
+    if peer.has_tls:
+        options.setdefault("tls_context", _server_context(request))
+    return ReplayServer(peer, **options)
+
+
+def _server_context(request: pytest.FixtureRequest) -> ssl.SSLContext:
+    ca: TestCA = request.getfixturevalue("smtpd_ca")
+    return ca.server_context("localhost", "127.0.0.1", "::1")
+
+
 @pytest.fixture
 def mail_server_settings(
-    request: pytest.FixtureRequest, smtpd: ScriptedServer
+    request: pytest.FixtureRequest, smtpd: ScriptedServer | ReplayServer
 ) -> Iterator[dict[str, Any]]:
     """Have Django and Flask send to `smtpd`, whatever is configured, and really send.
 

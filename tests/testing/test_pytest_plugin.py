@@ -137,6 +137,38 @@ def test_a_wrong_marker_says_so(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*the marker smtpd takes keyword arguments only*"])
 
 
+def test_a_recorded_session_is_repeated(suite: Suite) -> None:
+    suite.files(
+        test_it="""
+        import pytest
+        from pathlib import Path
+        from sending import send
+        from mailbridge import Envelope, Relay, Transport
+        from mailbridge.testing import Recording
+
+        @pytest.mark.smtpd(tls="starttls", users={"shop": "secret"})
+        def test_it_is_recorded(smtpd, mail_server_settings):
+            smtpd.refuse("gone@example.net")
+            recording = Recording()
+            relay = Relay.from_options(mail_server_settings)
+            transport = Transport(relay, on_refused="report", listener=recording)
+            transport.send(Envelope("me@example.org", ["a@x.org", "gone@example.net"]), "Hi.\\n")
+            recording.save(Path(__file__).parent / "session.txt")
+
+        @pytest.mark.smtpd(replay="session.txt", users={"shop": "other"})
+        @pytest.mark.parametrize("second", ["gone@example.net", "else@example.net"])
+        def test_it_is_repeated(smtpd, mail_server_settings, second):
+            relay = Relay.from_options(mail_server_settings)
+            transport = Transport(relay, on_refused="report")
+            report = transport.send(Envelope("me@example.org", ["a@x.org", second]), "Hi.\\n")
+            assert report.refused == ("gone@example.net",)
+        """
+    )
+    result = suite.run()
+    result.assert_outcomes(passed=2, failed=1, errors=1)
+    result.stdout.fnmatch_lines(["*the client said b'RCPT TO:<else@example.net>*"])
+
+
 def test_a_failure_shows_what_was_said(suite: Suite) -> None:
     suite.files(
         test_it="""
