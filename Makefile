@@ -9,13 +9,14 @@ ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint matrix bench soak clean
+.PHONY: help demo test lint package matrix bench soak clean
 
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
 	@echo "             (make demo ONCE=1 runs through and ends)"
 	@echo "make test    run the tests"
 	@echo "make lint    check format, style and types"
+	@echo "make package build sdist and wheel into dist/, and try the wheel with each extra outside the checkout"
 	@echo "make matrix  run the tests with each Python and Django that is supported and found here"
 	@echo "make bench   measure what mailbridge costs beside others (make bench ARGS=--quick is rough and short)"
 	@echo "make soak    send through servers that fail at random, and account for every mail (make soak MINUTES=10)"
@@ -34,6 +35,13 @@ lint: $(READY)
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+package: $(READY)
+	@echo "package: builds sdist and wheel, checks their metadata, and tries the wheel outside the checkout"
+	@rm -rf dist
+	@$(PYTHON) -m build --outdir dist >/dev/null
+	@$(PYTHON) -m twine check --strict dist/*
+	@$(PYTHON) .ci/check-package dist
 
 matrix: $(READY)
 	@echo "matrix: runs the tests with each supported pair of Python and Django"

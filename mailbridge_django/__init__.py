@@ -4,6 +4,13 @@ Under `MAILERS` the same path is the ``BACKEND``. To send, nothing has to be ins
 `INSTALLED_APPS`. Importing this reads no setting.
 """
 
-from .backends.smtp import EmailBackend
+try:
+    from .backends.smtp import EmailBackend
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] != "django":
+        raise
+    raise ModuleNotFoundError(
+        'mailbridge_django needs Django: pip install "mailbridge[django]"', name=missing.name
+    ) from missing
 
 __all__ = ["EmailBackend"]

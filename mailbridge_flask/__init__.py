@@ -1,22 +1,30 @@
 """Mail for Flask, by Flask-Mail's names; says who got it. ``mail = Mail(app)``."""
 
-from .config import Config
-from .exceptions import (
-    BadHeaderError,
-    BatchError,
-    DeliveryInDoubt,
-    MailError,
-    MessageRefused,
-    MissingAddress,
-    RecipientsRefused,
-    SenderRefused,
-    SomeRecipientsRefused,
-)
-from .extension import Mail
-from .headers import mailbox as sanitize_address
-from .message import Attachment, Message
-from .signals import email_dispatched, signals
-from .state import Connection, MailState
+try:
+    from .config import Config
+    from .exceptions import (
+        BadHeaderError,
+        BatchError,
+        DeliveryInDoubt,
+        MailError,
+        MessageRefused,
+        MissingAddress,
+        RecipientsRefused,
+        SenderRefused,
+        SomeRecipientsRefused,
+    )
+    from .extension import Mail
+    from .headers import mailbox as sanitize_address
+    from .message import Attachment, Message
+    from .signals import email_dispatched, signals
+    from .state import Connection, MailState
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] not in ("flask", "blinker"):
+        raise
+    raise ModuleNotFoundError(
+        'mailbridge_flask needs Flask and blinker: pip install "mailbridge[flask]"',
+        name=missing.name,
+    ) from missing
 
 __all__ = [  # noqa: RUF022 - in the order of a table of contents
     # Flask-Mail's names

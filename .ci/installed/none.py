@@ -1,0 +1,38 @@
+"""No extra: the core sends, and what an extra would bring says how to get it."""
+
+import importlib
+
+from mailbridge import Envelope, MailError, Relay, Transport
+from mailbridge.testing import ScriptedServer, TestCA
+
+with ScriptedServer(users={"shop": "secret"}, mechanisms=["SCRAM-SHA-256"]) as smtpd:
+    smtpd.refuse("gone@example.net")
+    transport = Transport(smtpd.url, on_refused="report")
+    report = transport.send(
+        Envelope("me@example.org", ["ada@example.org", "gone@example.net"]), "Subject: Hi\n\nHi.\n"
+    )
+    assert report.accepted == ("ada@example.org",), report
+    assert report.refused == ("gone@example.net",), report
+    assert smtpd.messages[0].recipients == ("ada@example.org",)
+
+
+def said(extra, use):
+    """The text of the error that comes of using what is not installed."""
+    try:
+        use()
+    except (ImportError, MailError) as error:
+        wanted = f'pip install "mailbridge[{extra}]"'
+        assert wanted in str(error), f"{extra}: {error!r} does not say: {wanted}"
+    else:
+        raise AssertionError(f"{extra}: is there, although it was not installed")
+
+
+def log_in_by_scram():
+    with ScriptedServer(users={"shop": "secret"}, mechanisms=["SCRAM-SHA-256"]) as smtpd:
+        Transport(Relay.from_options(smtpd.relay_options())).open()
+
+
+said("django", lambda: importlib.import_module("mailbridge_django"))
+said("flask", lambda: importlib.import_module("mailbridge_flask"))
+said("scram", log_in_by_scram)
+said("testing", TestCA)
