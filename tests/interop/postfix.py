@@ -10,6 +10,7 @@ Who is who:
 * ``deferred@`` any domain: 450 4.2.0 in reply to RCPT
 * ``banned@`` any domain as sender: 550 5.7.1 in reply to MAIL
 * a header ``X-Refuse-Content: yes``: 550 5.7.1 in reply to the final dot
+* ``undeliverable@`` any domain is accepted, and returned to its sender when it cannot be stored
 * everybody else is accepted, and what arrived can be read with `Postfix.stored`
 
 What Postfix changes: it puts one header on top, ``Received:`` (folded over three lines), which
@@ -113,6 +114,7 @@ mailstore  unix  -  n  n  -     -  pipe
 STORE = """\
 set -eu
 umask 022
+case "$3" in undeliverable@*) echo 5.2.1 Mailbox closed; exit 69;; esac
 content=$(mktemp "$1/XXXXXXXXXX")
 cat > "$content"
 chmod 644 "$content"
