@@ -6,12 +6,12 @@ transport takes it, blocking or in an event loop, and sends the result back, or 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from . import policy
+from .deadline import Deadline, is_over
 from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
 from .outgoing import Outgoing, describe, not_attempted
@@ -31,13 +31,15 @@ class Lend:
 
     stock: AnyStock
     fresh: bool = False
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The next mail is to wait until the stock's `max_per_second` allows it."""
+    """The next mail is to wait until the stock's `max_per_second` allows it; or a MailError."""
 
     stock: AnyStock
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Converse:
 
     lease: AnyLease
     dialogue: Dialogue[DeliveryReport]
+    deadline: Deadline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,13 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
     Raises InvalidInput for a mail that cannot be fitted to this server.
     """
     stock, session = lease.stock, lease.connection.session
-    if stock.bucket is not None:
-        yield Pace(stock)
-    lease.use.messages += 1
     try:
+        if stock.bucket is not None:
+            yield Pace(stock, outgoing.deadline)
+        lease.use.messages += 1
         mail = outgoing.transaction(session, stock.relay)
-        report: DeliveryReport = yield Converse(lease, delivery.deliver(session, mail))
+        dialogue = delivery.deliver(session, mail)
+        report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)
     stock.learn(report)
@@ -92,7 +96,7 @@ def _once(
     stock: AnyStock, outgoing: Outgoing, *, fresh: bool
 ) -> Steps[tuple[DeliveryReport, bool]]:
     try:
-        lease = yield Lend(stock, fresh)
+        lease = yield Lend(stock, fresh, outgoing.deadline)
     except MailError as error:
         return not_attempted(outgoing, error, stock.relay), False
     reused = lease.reused
@@ -100,7 +104,12 @@ def _once(
         report = yield from over(lease, outgoing)
     finally:
         lease.give_back()
-    return report, reused and policy.was_stale(report)
+    return report, reused and is_stale(report, outgoing)
+
+
+def is_stale(report: DeliveryReport, outgoing: Outgoing) -> bool:
+    """True if the connection was dead before, and there is time for another."""
+    return policy.was_stale(report) and not is_over(outgoing.deadline)
 
 
 def again(
@@ -110,15 +119,14 @@ def again(
     retry: RetryPolicy,
 ) -> Steps[DeliveryReport]:
     """What comes of `report`, that of the first of `relays`, when those left over are tried."""
-    started = time.monotonic()
-    place, attempt = 0, 1
+    place, attempt, deadline = 0, 1, outgoing.deadline
     while True:
         decision = policy.after(
             report,
             retry,
             attempt=attempt,
-            elapsed=time.monotonic() - started,
             relays_left=len(relays) - 1 - place,
+            seconds_left=None if deadline is None else deadline.left,
         )
         match decision:
             case policy.Stop():

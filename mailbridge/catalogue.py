@@ -178,9 +178,11 @@ OF_TRANSPORT = (
     ),
     Option("retry_max_delay", SECONDS, "But never longer than this."),
     Option(
-        "retry_deadline",
+        "deadline",
         SECONDS,
-        "Give up when the next try would be later than this after the first.",
+        "For [one send as a whole](../explanation/pool.md#a-deadline): waiting for a connection,"
+        " connecting, every reply, and every other try.",
+        "none",
     ),
     Option(
         "relays",

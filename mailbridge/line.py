@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from . import policy
-from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again
+from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again, is_stale
+from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
@@ -25,6 +25,10 @@ class Sender(Protocol):
         """A mail as the transport sends it. Raises InvalidInput."""
         ...
 
+    def begin(self, within: float | None = None) -> Deadline | None:
+        """The deadline of a mail that begins now."""
+        ...
+
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if another try is allowed and could help."""
         ...
@@ -37,14 +41,21 @@ class Sender(Protocol):
 class Line:
     """One connection and the mails on it: the one before the last waits for the last's group.
 
-    `borrowed` is the connection that the sender keeps, None for one of `stock`.
+    `borrowed` is the connection that the sender keeps, None for one of `stock`. Each mail is
+    given `within` seconds, as `Sender.begin` has it.
     """
 
     def __init__(
-        self, sender: Sender, stock: AnyStock, borrowed: AnyLease | None, on_refused: OnRefused
+        self,
+        sender: Sender,
+        stock: AnyStock,
+        borrowed: AnyLease | None,
+        on_refused: OnRefused,
+        within: float | None = None,
     ) -> None:
         self._sender = sender
         self._on_refused = on_refused
+        self._within = within
         self._lease = borrowed
         self._borrowed = borrowed is not None
         self._stock = stock if borrowed is None else borrowed.stock
@@ -79,6 +90,9 @@ class Line:
             lease.give_back()
 
     def _deliver(self, outgoing: Outgoing, following: Outgoing | None) -> Steps[DeliveryReport]:
+        deadline = self._sender.begin(self._within)
+        if deadline is not None:
+            outgoing = outgoing.by(deadline)
         report, stale = yield from self._try(outgoing, following)
         if stale:
             report, _ = yield from self._try(outgoing, None, fresh=True)
@@ -97,24 +111,24 @@ class Line:
         stock = self._stock
         try:
             if self._lease is None:
-                self._lease = yield Lend(stock, fresh)
+                self._lease = yield Lend(stock, fresh, outgoing.deadline)
             lease: AnyLease = self._lease
             if stock.bucket is not None:
-                yield Pace(stock)
+                yield Pace(stock, outgoing.deadline)
             session = lease.connection.session
             mail = begun or outgoing.transaction(session, stock.relay)
             ahead = self._ahead(lease, following)
             lease.use.messages += 1
-            report: DeliveryReport = yield Converse(
-                lease, delivery.deliver(session, mail, ahead, leave_reset=following is not None)
-            )
+            leave_reset = following is not None
+            dialogue = delivery.deliver(session, mail, ahead, leave_reset=leave_reset)
+            report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
         except (MailError, InvalidInput) as error:
             return not_attempted(outgoing, error, stock.relay), False
         stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)
         if ahead is not None and ahead.begun:
             self._begun = ahead
-        stale = (lease.reused or lease.use.messages > 1) and policy.was_stale(report)
+        stale = (lease.reused or lease.use.messages > 1) and is_stale(report, outgoing)
         if not lease.fit():
             self.close()
         return report, stale

@@ -96,20 +96,20 @@ class PoolOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often, and how long, to try again where nothing was handed over. Times in seconds.
+    """How often to try again where nothing was handed over. Times in seconds.
 
     `tries` in all; the pause before the next is drawn from 0 to `delay`, twice that each time,
-    up to `max_delay`; `deadline` bounds the whole. One try, the default, never waits.
+    up to `max_delay`. One try, the default, never waits. A transport's `deadline` bounds this as
+    it does everything else about a send.
     """
 
     tries: int = 1
     delay: float = 1.0
     max_delay: float = 60.0
-    deadline: float | None = 300.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tries", count("tries", self.tries))
-        for name in ("delay", "max_delay", "deadline"):
+        for name in ("delay", "max_delay"):
             object.__setattr__(self, name, seconds(name, getattr(self, name)))
 
 
@@ -290,10 +290,11 @@ RETRY_OPTIONS = {
     "tries": "tries",
     "retry_delay": "delay",
     "retry_max_delay": "max_delay",
-    "retry_deadline": "deadline",
 }
 #: Options of a Transport, by the names that the frameworks have for them.
-TRANSPORT_OPTIONS = frozenset({"on_refused", "relays", "round_robin", "esmtp", *RETRY_OPTIONS})
+TRANSPORT_OPTIONS = frozenset(
+    {"on_refused", "relays", "round_robin", "deadline", "esmtp", *RETRY_OPTIONS}
+)
 #: Every option that `Relay.from_options` takes.
 OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     "url",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import IO
 
+from .deadline import Deadline
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
@@ -36,6 +38,7 @@ class Outgoing:
     mail_options: tuple[str, ...]
     rcpt_options: tuple[str, ...]
     on_refused: OnRefused
+    deadline: Deadline | None
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Outgoing:
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused = OnRefused.RAISE,
+        deadline: Deadline | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "envelope", envelope)
@@ -52,6 +56,7 @@ class Outgoing:
         put(self, "mail_options", check_parameters(mail_options, smtputf8=True))
         put(self, "rcpt_options", check_parameters(rcpt_options, smtputf8=True))
         put(self, "on_refused", on_refused)
+        put(self, "deadline", deadline)
         if self.mail_options or self.rcpt_options:
             _check_options(envelope, self.mail_options, self.rcpt_options)
 
@@ -73,7 +78,14 @@ class Outgoing:
             self.mail_options,
             self.rcpt_options,
             self.on_refused,
+            self.deadline,
         )
+
+    def by(self, deadline: Deadline | None) -> Outgoing:
+        """The same mail, with that deadline."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "deadline", deadline)
+        return changed
 
     def transaction(self, session: Session, relay: Relay) -> MailTransaction:
         """The transaction for what this server offers: SMTPUTF8 where needed, 7bit where it must.

@@ -43,13 +43,18 @@ Decision = Stop | Retry | Failover
 
 
 def after(
-    report: DeliveryReport, policy: RetryPolicy, *, attempt: int, elapsed: float, relays_left: int
+    report: DeliveryReport,
+    policy: RetryPolicy,
+    *,
+    attempt: int,
+    relays_left: int,
+    seconds_left: float | None = None,
 ) -> Decision:
-    """What to do about a report. `attempt` counts from 1, `elapsed` is in seconds.
+    """What to do about a report. `attempt` counts from 1, `seconds_left` is until the deadline.
 
     Never anything once a recipient is in doubt: the mail may have been delivered (RFC 1047).
     """
-    if report.in_doubt or not remaining(report):
+    if report.in_doubt or not remaining(report) or seconds_left == 0:
         return Stop()
     if relays_left and may_fail_over(report):
         return Failover()
@@ -57,7 +62,7 @@ def after(
         return Stop()
     # Full jitter: many clients that failed together must not come back together.
     delay = random.uniform(0, min(policy.max_delay, policy.delay * 2 ** (attempt - 1)))  # noqa: S311
-    if policy.deadline is not None and elapsed + delay > policy.deadline:
+    if seconds_left is not None and delay >= seconds_left:
         return Stop()
     return Retry(delay)
 
@@ -196,6 +201,10 @@ class Bucket:
         self.at = now
         self.tokens -= 1.0
         return max(0.0, -self.tokens / rate)
+
+    def give_back(self) -> None:
+        """Nothing was sent for the token that was taken last."""
+        self.tokens += 1.0
 
     def throttle(self) -> None:
         """The server complained: half the rate, to a sixteenth at the least."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import attempt, policy
+from .convert import seconds
+from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .esmtp import Esmtp
@@ -35,6 +37,7 @@ class Route(Generic[L]):
         on_refused: OnRefused | str = OnRefused.RAISE,
         retry: RetryPolicy | None = None,
         round_robin: bool = False,
+        deadline: float | None = None,
         esmtp: Esmtp | Mapping[str, Any] | None = None,
         listener: Listener | None = None,
     ) -> None:
@@ -45,10 +48,12 @@ class Route(Generic[L]):
         self.on_refused = OnRefused.parse(on_refused)
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
+        self.deadline = seconds("deadline", deadline)
         self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.listener = listener
         self._kept: Lease[L] | None = None
         self._open = False
+        self._running: Deadline | None = None
         self._start()
 
     def _start(self) -> None:
@@ -85,11 +90,25 @@ class Route(Generic[L]):
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused = OnRefused.RAISE,
+        deadline: Deadline | None = None,
     ) -> Outgoing:
         """A mail as this transport sends it, with its `esmtp`. Raises InvalidInput."""
         if self.esmtp is not None:
             envelope = envelope.asking(self.esmtp)
-        return Outgoing(envelope, content, mail_options, rcpt_options, on_refused)
+        return Outgoing(envelope, content, mail_options, rcpt_options, on_refused, deadline)
+
+    def begin(self, within: float | None = None) -> Deadline | None:
+        """The deadline of what begins now: `within` seconds, or this transport's `deadline`.
+
+        Raises OptionError for what is no number of seconds.
+        """
+        running, self._running = self._running, None
+        within = self.deadline if within is None else seconds("deadline", within)
+        return running if running or within is None else Deadline.after(within)
+
+    def resume(self, deadline: Deadline | None) -> None:
+        """The next mail began before now: its deadline runs already."""
+        self._running = deadline
 
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if there is somebody left to try again for, and a policy that allows it."""
@@ -137,8 +156,8 @@ class Route(Generic[L]):
         self._kept = None
         lease.give_back()
         try:
-            if policy.was_stale(report):
-                self._kept = yield attempt.Lend(stock, fresh=True)
+            if attempt.is_stale(report, outgoing):
+                self._kept = yield attempt.Lend(stock, True, outgoing.deadline)
                 report = yield from attempt.over(self._kept, outgoing)
                 report.attempts += 1
         except MailError as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import forks, policy
+from .deadline import Deadline, is_over
 from .errors import ConnectError, MailError, PoolTimeout
 from .options import Relay
 from .protocol.session import Session
@@ -166,12 +167,18 @@ class Stock(Generic[L, T]):
             elif report.accepted:
                 self.bucket.recover()
 
-    def _pause(self) -> float:
-        """Seconds to wait until `max_per_second` allows another mail."""
+    def _pause(self, deadline: Deadline | None = None) -> float:
+        """Seconds to wait until `max_per_second` allows another mail. Raises PoolTimeout."""
         if self.bucket is None:
             return 0.0
         with self._lock:
-            return self.bucket.take(time.monotonic())
+            pause = self.bucket.take(time.monotonic())
+            if deadline is None or pause < deadline.left:
+                return pause
+            self.bucket.give_back()
+        error = PoolTimeout(f"max_per_second allows this mail in {pause:.1f} s, after {deadline}")
+        error.located(host=self.relay.address, phase="connect")
+        raise error
 
     # Places.
 
@@ -200,12 +207,13 @@ class Stock(Generic[L, T]):
             else:
                 self._lent -= 1
 
-    def _no_place(self) -> PoolTimeout:
+    def _no_place(self, deadline: Deadline | None = None) -> PoolTimeout:
+        late = is_over(deadline)
+        within = str(deadline) if late else f"{self.options.wait_timeout:g} s"
         error = PoolTimeout(
-            f"no free connection within {self.options.wait_timeout:g} s:"
-            f" all {self.options.max_connections} are in use"
+            f"no free connection within {within}: all {self.options.max_connections} are in use"
         )
-        error.advice = "Raise max_connections or pool_timeout"
+        error.advice = f"Raise max_connections or {'deadline' if late else 'pool_timeout'}"
         error.located(host=self.relay.address, phase="connect")
         return error
 
@@ -237,9 +245,11 @@ class Stock(Generic[L, T]):
             error.located(host=self.relay.address, phase="connect")
             raise error
 
-    def _failed(self, error: MailError) -> None:
+    def _failed(self, error: MailError, deadline: Deadline | None = None) -> None:
         """There is no connection, for this reason."""
-        self._breaker.note(not isinstance(error, ConnectError), time.monotonic())
+        # That we had no time for it says nothing of the relay.
+        if not is_over(deadline):
+            self._breaker.note(not isinstance(error, ConnectError), time.monotonic())
 
     def _opened(self, connection: L) -> Lease[L]:
         """There is a new connection."""

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 
 from . import forks
-from .errors import CertificateError, OptionError
+from .errors import CertificateError, MailError, OptionError, TLSError
 from .options import TLS, Relay
 from .protocol.channel import Channel
 
@@ -185,3 +185,26 @@ def keep_session(context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSess
 def forget_sessions() -> None:
     """Resume none that was kept until now."""
     _sessions.clear()
+
+
+def handshake_error(exc: OSError | ValueError) -> MailError:
+    """The error for a handshake that failed: TLSError or CertificateError."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        reason = exc.verify_message or str(exc)
+        error: MailError = CertificateError(f"the certificate was not accepted: {reason}")
+        error.advice = (
+            "Give the issuer's certificate as ca_file, or the name in the certificate as"
+            " server_hostname"
+        )
+        return error
+    if isinstance(exc, ssl.SSLError):
+        error = TLSError(f"the TLS handshake failed: {exc.reason or exc}")
+        if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
+            error.advice = (
+                "The server does not speak TLS from the first byte on this port:"
+                " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
+            )
+        return error
+    error = TLSError(f"the TLS handshake failed: {exc}")
+    error.retryable = isinstance(exc, OSError)
+    return error

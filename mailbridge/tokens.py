@@ -30,9 +30,9 @@ class Wait:
 
     future: Future[Any]
 
-    def run(self) -> None:
-        """Until it is done; whoever does it has time-outs."""
-        self.future.result()
+    def run(self, seconds: float | None = None) -> None:
+        """Until it is done; whoever does it has time-outs. Raises TimeoutError."""
+        self.future.result(seconds)
 
     async def arun(self) -> None:
         """The same, in an event loop."""
@@ -92,8 +92,8 @@ class Call:
         self.answer: tuple[Secret, float] | None = None
         self.error: Exception | None = None
 
-    def run(self) -> None:
-        """Call it. A coroutine runs in an event loop of its own, in a thread of its own."""
+    def run(self, seconds: float | None = None) -> None:
+        """Call it, however long it takes. A coroutine has an event loop and a thread of its own."""
         try:
             given = self._provider()
             if isawaitable(given):

@@ -30,7 +30,7 @@ from mailbridge import (
     close_pools,
     forget_relays,
 )
-from mailbridge.convert import boolean, words
+from mailbridge.convert import boolean, seconds, words
 from mailbridge.host import check_helo_name
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
@@ -75,6 +75,7 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
+    deadline: float | None = None
     esmtp: Esmtp | None = None
     own: dict[str, Any] = field(default_factory=dict)
 
@@ -221,6 +222,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         retry=_retry(transport),
         relays=_relays(transport.get("relays", ())),
         round_robin=boolean("round_robin", transport.get("round_robin", False)),
+        deadline=seconds("deadline", transport.get("deadline")),
         esmtp=_esmtp(transport.get("esmtp")),
         own=own,
     )

@@ -11,16 +11,20 @@ import smtplib
 import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mailbridge
 from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, Esmtp, OnRefused, Transport, policy
+from mailbridge.convert import boolean
 from mailbridge.fitting import re_encoded
 from mailbridge.message import message_id
 from mailbridge.protocol.content import Buffer
 from mailbridge.render import Rendered
 from mailbridge.report import Phase, RecipientResult, State
 from mailbridge.sync.driver import Connection
+
+if TYPE_CHECKING:
+    from .backends.smtp import EmailBackend
 
 Answer = tuple[int, bytes]
 
@@ -186,6 +190,17 @@ def takes_bodies(connection: Any) -> bool:
 def may_still_go(transport: Transport, error: mailbridge.MailError) -> bool:
     """True if a mail may be tried although there is no connection: the next try may find one."""
     return transport.retry.tries > 1 and policy.may_retry(DeliveryReport({}, error=error))
+
+
+def only_ours(backend: EmailBackend, envelope: Envelope) -> str | None:
+    """The option in use that a connection with smtplib's interface knows nothing of, if any."""
+    wanted = {
+        "on_refused='abort'": backend.on_refused is OnRefused.ABORT,
+        "esmtp": backend.esmtp or envelope.esmtp,
+        "strict": boolean("strict", backend.options.get("strict", False)),
+        "deadline": backend.deadline,
+    }
+    return next((option for option, given in wanted.items() if given), None)
 
 
 def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> DeliveryReport:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mailbridge import TLS, AddressError, Esmtp, OnRefused, OptionError, Relay, RetryPolicy
-from mailbridge.convert import words
+from mailbridge.convert import seconds, words
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 
 from . import headers
@@ -26,7 +26,7 @@ RETRY_SETTINGS: Final = {setting_of(name): field for name, field in RETRY_OPTION
 KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
-    *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_ESMTP", *RETRY_SETTINGS),
+    *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_DEADLINE", "MAIL_ESMTP", *RETRY_SETTINGS),
     *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
@@ -57,6 +57,7 @@ class Config:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
+    deadline: float | None = None
     esmtp: Esmtp | None = None
     #: The path of a Maildir; True is one in the instance directory. None captures nothing.
     outbox: str | bool | None = None
@@ -90,6 +91,7 @@ class Config:
             retry=_retry(given),
             relays=_relays(given.get("MAIL_RELAYS", ()), max_emails, relay),
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
+            deadline=seconds("MAIL_DEADLINE", given.get("MAIL_DEADLINE")),
             esmtp=_esmtp(given.get("MAIL_ESMTP")),
             outbox=_outbox(given.get("MAIL_OUTBOX")),
             outbox_send=flag("MAIL_OUTBOX_SEND", given.get("MAIL_OUTBOX_SEND", False)),

@@ -161,6 +161,7 @@ class MailState:
             on_refused=self.config.on_refused,
             retry=self.config.retry,
             round_robin=self.config.round_robin,
+            deadline=self.config.deadline,
             esmtp=self.config.esmtp,
             listener=_tell if self.config.debug else None,
         )

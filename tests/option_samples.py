@@ -34,7 +34,7 @@ class Sample(NamedTuple):
         return bool(attrgetter(self.path)(owner) == self.expected)
 
 
-OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "esmtp"}
+OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "deadline", "esmtp"}
 TLS_ON = {"tls": "starttls"}
 LOGIN = {"username": "ida", "allow_insecure_auth": True}
 
@@ -77,7 +77,7 @@ SAMPLES = {
     "tries": Sample("7", "retry.tries", 7),
     "retry_delay": Sample("7", "retry", RetryPolicy(delay=7)),
     "retry_max_delay": Sample("7", "retry.max_delay", 7.0),
-    "retry_deadline": Sample("7", "retry.deadline", 7.0),
+    "deadline": Sample("7", "deadline", 7.0),
     "relays": Sample("smtp://b.example.org", "relays", (Relay(host="b.example.org"),)),
     "round_robin": Sample("yes", "round_robin", True),
     "on_refused": Sample("report", "on_refused", OnRefused.REPORT),

@@ -27,6 +27,7 @@ VALUES = {
         "errors",
         "envelope",
         "esmtp",
+        "deadline",
         "report",
         "host",
         "convert",

@@ -42,8 +42,8 @@ class Errand(Protocol):
     A driver runs it, blocking or not, and goes on with the dialogue.
     """
 
-    def run(self) -> None:
-        """Wait for it here."""
+    def run(self, seconds: float | None = None) -> None:
+        """Wait for it here. Raises TimeoutError if it takes longer than `seconds`."""
         ...
 
     async def arun(self) -> None:

@@ -28,11 +28,13 @@ class Batch:
         mails: Iterable[Mail],
         on_refused: OnRefused,
         concurrency: int = 1,
+        deadline: float | None = None,
     ) -> None:
         self._transport = transport
         self._mails = iter(mails)
         self._on_refused = on_refused
         self._concurrency = concurrency
+        self._deadline = deadline
 
     def reports(self) -> Iterator[DeliveryReport]:
         """A report for each mail, in their order."""
@@ -59,7 +61,7 @@ class Batch:
         return [mail for _, mail in zip(range(SHARE), self._mails, strict=False)]
 
     def _in_line(self, mails: Iterator[Mail]) -> Iterator[DeliveryReport]:
-        line = self._transport.line(self._on_refused)
+        line = self._transport.line(self._on_refused, self._deadline)
         error: Exception | None = None
         try:
             while True:

@@ -13,11 +13,18 @@ import time
 from collections.abc import Iterable
 from typing import TypeVar, cast
 
-from ..errors import CertificateError, Disconnected, MailError, ReplyTimeout, TLSError
+from ..deadline import Deadline, is_over, shortest
+from ..errors import (
+    ConnectTimeout,
+    Disconnected,
+    MailError,
+    ReplyTimeout,
+    TLSError,
+)
 from ..options import Timeouts
 from ..protocol.command import Errand, Need, Quit
 from ..protocol.session import Dialogue, Session
-from ..tls import inspect, keep_session, session_for
+from ..tls import handshake_error, inspect, keep_session, session_for
 from .connect import open_socket
 from .wait import READ, WRITE, Waiter
 
@@ -55,9 +62,14 @@ class Connection:
         self._resumes = resumes
         self._deadline: float | None = None
         self._waiting_for: tuple[int, Need] | None = None
+        self._limit: Deadline | None = None
 
     def connect(
-        self, host: str, port: int, source_address: tuple[str, int] | None = None
+        self,
+        host: str,
+        port: int,
+        source_address: tuple[str, int] | None = None,
+        limit: Deadline | None = None,
     ) -> socket.socket:
         """Connect the socket. Raises ConnectError; then nothing is left open."""
 
@@ -65,20 +77,28 @@ class Connection:
             self.sock = sock
 
         try:
-            sock = open_socket(host, port, self.timeouts.connect, source_address, own)
+            patience = shortest(self.timeouts.connect, limit)
+            sock = open_socket(host, port, patience, source_address, own)
             sock.setblocking(False)
+        except ConnectTimeout as exc:
+            self.close()
+            if is_over(limit):
+                exc.args = (f"no connection within {limit}",)
+                exc.advice = "Raise deadline, if the server may take longer"
+            raise
         except BaseException:
             self.close()
             raise
         return sock
 
-    def run(self, dialogue: Dialogue[T]) -> T:
-        """Run a dialogue to its end and return its result.
+    def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
+        """Run a dialogue to its end, or to its `limit`, and return its result.
 
         Loss of the connection and time-outs are thrown into it. A MailError that leaves it is
         given host, phase and transcript. Whenever the session is not usable any more, or the
         dialogue was abandoned half-way, the socket is closed.
         """
+        self._limit = limit
         try:
             if self.session.idle:
                 self._look()
@@ -109,6 +129,8 @@ class Connection:
             if self.session.in_transaction or not self.session.usable:
                 self.close()
             raise
+        finally:
+            self._limit = None
 
     def _finish(self, value: T) -> T:
         if self.session.unusable_because is not None:
@@ -152,7 +174,12 @@ class Connection:
 
     def _satisfy(self, need: Need | Errand) -> None:
         if not isinstance(need, Need):
-            need.run()
+            try:
+                need.run(shortest(None, self._limit))
+            except TimeoutError:
+                if not is_over(self._limit):
+                    raise
+                raise self._timed_out(None, "for a login or a token under way") from None
             return
         if need is Need.TLS:
             self.handshake()
@@ -164,7 +191,7 @@ class Connection:
         waiting_for = (self.session.answered, need)
         if wrote or waiting_for != self._waiting_for:
             self._waiting_for = waiting_for
-            self._deadline = _after(seconds)
+            self._deadline = self._after(seconds)
         self._read(self._deadline, seconds)
 
     def _seconds(self, need: Need) -> float | None:
@@ -231,7 +258,7 @@ class Connection:
     def _write_block(self, block: bytes | memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
         # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled away.
-        deadline = _after(self.timeouts.reply)
+        deadline = self._after(self.timeouts.reply)
         while block:
             if self.session.eof or self.session.answered_early:
                 return False
@@ -263,7 +290,7 @@ class Connection:
     def _write_failed(self, error: OSError) -> None:
         # The server may have said why before it hung up; that is worth more than "broken pipe".
         with contextlib.suppress(MailError):
-            self._read(_after(1.0), 1.0)
+            self._read(self._after(1.0), 1.0)
         if not self.session.has_input:
             raise self._lost(error) from error
         self.session.receive_data(b"")
@@ -274,7 +301,7 @@ class Connection:
         """Wrap the socket in TLS. Raises TLSError or CertificateError, and the socket is closed."""
         if self.context is None:
             raise TLSError("no TLS context was given for this connection")
-        deadline = _after(self.timeouts.connect)
+        deadline = self._after(self.timeouts.connect)
         try:
             self.sock = sock = self.context.wrap_socket(
                 self._connected(),
@@ -299,7 +326,7 @@ class Connection:
             self.close()
             if isinstance(exc, MailError):
                 raise
-            raise self._tls_error(exc) from exc
+            raise handshake_error(exc) from exc
         except BaseException:
             self.close()
             raise
@@ -313,27 +340,6 @@ class Connection:
         if self._resumes and self.context is not None and isinstance(self.sock, ssl.SSLSocket):
             keep_session(self.context, self._key, self.sock.session)
 
-    def _tls_error(self, exc: OSError | ValueError) -> MailError:
-        if isinstance(exc, ssl.SSLCertVerificationError):
-            reason = exc.verify_message or str(exc)
-            error: MailError = CertificateError(f"the certificate was not accepted: {reason}")
-            error.advice = (
-                "Give the issuer's certificate as ca_file, or the name in the certificate as"
-                " server_hostname"
-            )
-            return error
-        if isinstance(exc, ssl.SSLError):
-            error = TLSError(f"the TLS handshake failed: {exc.reason or exc}")
-            if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-                error.advice = (
-                    "The server does not speak TLS from the first byte on this port:"
-                    " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
-                )
-            return error
-        error = TLSError(f"the TLS handshake failed: {exc}")
-        error.retryable = isinstance(exc, OSError)
-        return error
-
     # Errors.
 
     def _connected(self) -> socket.socket:
@@ -346,8 +352,19 @@ class Connection:
             self._waiter = Waiter(self._connected())
         return self._waiter.wait(events, deadline)
 
+    def _after(self, seconds: float | None) -> float | None:
+        """The moment in so many seconds, or the limit if that is sooner."""
+        end = None if seconds is None else time.monotonic() + seconds
+        if self._limit is None:
+            return end
+        return self._limit.at if end is None else min(end, self._limit.at)
+
     def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:
         self.session.abandon("timed out")
+        if is_over(self._limit):
+            late = ReplyTimeout(f"{self._limit} is over, waiting {what}")
+            late.advice = "Raise deadline, if the server may take longer"
+            return late
         error = ReplyTimeout(f"timed out after {seconds:g} s waiting {what}")
         if self.session.hello is None and not self.session.tls and not self.session.answered:
             error.advice = (
@@ -365,7 +382,3 @@ def _blocks(data: bytes) -> Iterable[bytes | memoryview]:
         return (data,)
     view = memoryview(data)
     return (view[start : start + BLOCK] for start in range(0, len(view), BLOCK))
-
-
-def _after(seconds: float | None) -> float | None:
-    return None if seconds is None else time.monotonic() + seconds

@@ -11,6 +11,7 @@ import threading
 import time
 
 from .. import logins, opening, stock
+from ..deadline import Deadline, shortest
 from ..errors import MailError
 from ..options import Relay
 from ..protocol.transcript import Listener
@@ -27,52 +28,61 @@ class Pool(stock.Stock[Connection, threading.Event]):
     pool and leaves its parent's sockets alone.
     """
 
-    def acquire(self, *, fresh: bool = False, listener: Listener | None = None) -> Lease:
-        """A connection that is ready for MAIL, an idle one unless `fresh`.
+    def acquire(
+        self,
+        *,
+        fresh: bool = False,
+        listener: Listener | None = None,
+        deadline: Deadline | None = None,
+    ) -> Lease:
+        """A connection that is ready for MAIL by `deadline`, an idle one unless `fresh`.
 
         `listener` is told what is said on it until it is given back.
 
         Raises PoolTimeout if none becomes free in time, ConnectError at once while the relay
         has been failing (the breaker), and all that `open_connection` raises.
         """
-        self._wait_for_place()
+        self._wait_for_place(deadline)
         try:
             lease = None if fresh else self._take_idle()
-            return self._lend(lease or self._open(listener), listener)
+            return self._lend(lease or self._open(listener, deadline), listener)
         except BaseException:
             self._vacate()
             raise
 
-    def pace(self) -> None:
-        """Wait until `max_per_second` allows another mail."""
-        if self.bucket is not None and (pause := self._pause()) > 0:
+    def pace(self, deadline: Deadline | None = None) -> None:
+        """Wait until `max_per_second` allows another mail. Raises PoolTimeout, not to be late."""
+        if self.bucket is not None and (pause := self._pause(deadline)) > 0:
             time.sleep(pause)
 
-    def _wait_for_place(self) -> None:
+    def _wait_for_place(self, deadline: Deadline | None) -> None:
         turn = threading.Event()
         if self._enter(turn):
             return
         try:
-            if turn.wait(self.options.wait_timeout) or not self._leave_queue(turn):
+            patience = shortest(self.options.wait_timeout, deadline)
+            if turn.wait(patience) or not self._leave_queue(turn):
                 return
         except BaseException:
             # Interrupted: a place that nobody waits for any more must go to the next.
             if not self._leave_queue(turn):
                 self._vacate()
             raise
-        raise self._no_place()
+        raise self._no_place(deadline)
 
-    def _open(self, listener: Listener | None) -> Lease:
+    def _open(self, listener: Listener | None, deadline: Deadline | None) -> Lease:
         self._knock()
         try:
-            return self._opened(open_connection(self.relay, listener))
+            return self._opened(open_connection(self.relay, listener, deadline))
         except MailError as error:
-            self._failed(error)
+            self._failed(error, deadline)
             raise
 
 
-def open_connection(relay: Relay, listener: Listener | None = None) -> Connection:
-    """Connect to a relay: greeted, in TLS as asked, logged in.
+def open_connection(
+    relay: Relay, listener: Listener | None = None, deadline: Deadline | None = None
+) -> Connection:
+    """Connect to a relay: greeted, in TLS as asked, logged in, by `deadline`.
 
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
@@ -81,8 +91,9 @@ def open_connection(relay: Relay, listener: Listener | None = None) -> Connectio
     connection = Connection(**opening.terms(relay))
     connection.session.transcript.listener = listener
     try:
-        sock = connection.connect(relay.host, relay.port, relay.source_address)
-        connection.run(opening.open_session(connection.session, relay, literal_of(sock)))
+        sock = connection.connect(relay.host, relay.port, relay.source_address, deadline)
+        dialogue = opening.open_session(connection.session, relay, literal_of(sock))
+        connection.run(dialogue, deadline)
         # The answers to EHLO and AUTH were read, and with them the tickets of TLS 1.3.
         connection.keep_session()
     except BaseException:

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar, cast
 
 from .. import attempt as tries
 from .. import forks, policy
+from ..convert import seconds
+from ..deadline import Deadline
 from ..envelope import Envelope
 from ..errors import MailError
 from ..line import Line
@@ -29,9 +31,10 @@ class Transport(Route[Connection]):
     `relay` is a Relay, a URL, or a list of them for failover (`round_robin` starts with another
     each time). Connections come from the process's pool and go back to it; between `open()` and
     `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
-    again where nothing was handed over; `on_refused` what to do about refused recipients; `esmtp`
-    what every mail asks of the server, where its envelope does not say otherwise; `listener` is
-    told each line of the dialogue, "C" or "S" and the lines, secrets masked.
+    again where nothing was handed over; `on_refused` what to do about refused recipients;
+    `deadline` how many seconds a send may take in all; `esmtp` what every mail asks of the server,
+    where its envelope does not say otherwise; `listener` is told each line of the dialogue, "C" or
+    "S" and the lines, secrets masked.
     """
 
     def _start(self) -> None:
@@ -52,25 +55,26 @@ class Transport(Route[Connection]):
     def open(self) -> bool:
         """Lease a connection now and keep it. True if that was done, False if it was open.
 
-        Raises ConnectError, TLSError, AuthenticationFailed or another MailError.
+        It takes no longer than a send may take. Raises ConnectError, TLSError,
+        AuthenticationFailed or another MailError.
         """
         with self._lock:
             if self._kept is not None and self._kept.connection.alive():
                 return False
             self.close()
-            self._kept = self._first_that_opens()
+            self._kept = self._first_that_opens(self._running or self.begin())
             self._open = True
             return True
 
-    def _first_that_opens(self) -> Lease:
+    def _first_that_opens(self, deadline: Deadline | None) -> Lease:
         *others, last = self.order()
         for relay in others:
             try:
-                return pool_for(relay).acquire(listener=self.listener)
+                return pool_for(relay).acquire(listener=self.listener, deadline=deadline)
             except MailError as error:
                 if not policy.may_fail_over(DeliveryReport({}, error=error)):
                     raise
-        return pool_for(last).acquire(listener=self.listener)
+        return pool_for(last).acquire(listener=self.listener, deadline=deadline)
 
     def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
@@ -87,15 +91,20 @@ class Transport(Route[Connection]):
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused | str | None = None,
+        deadline: float | None = None,
     ) -> DeliveryReport:
         """Send one mail and return the report on every recipient.
+
+        After `deadline` seconds it is over, whatever it waits for: a free connection, the
+        network, another try, or a reply.
 
         Raises what `on_refused` says of refused recipients (RecipientsRefused,
         SomeRecipientsRefused), SenderRefused, MessageRefused, DeliveryInDoubt, ConnectError,
         TLSError, AuthenticationFailed, Disconnected: each with its `report`.
         """
         on_refused = self._policy(on_refused)
-        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused)
+        by = self.begin(deadline)
+        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused, by)
         return self.settle(self.submit(outgoing), on_refused)
 
     def send_many(
@@ -104,14 +113,17 @@ class Transport(Route[Connection]):
         *,
         on_refused: OnRefused | str | None = None,
         concurrency: int = 1,
+        deadline: float | None = None,
     ) -> Iterator[DeliveryReport]:
         """Send mails as they come, and yield a report for each, in their order.
 
         Nothing is raised for a mail that fails: its report says so, and `report.failure()` is
         the error. One connection carries them all, pipelined where the server allows; with
-        `concurrency` that many connections do, each in a thread of its own.
+        `concurrency` that many connections do, each in a thread of its own. `deadline` is for
+        each mail by itself.
         """
-        return Batch(self, mails, self._policy(on_refused), concurrency).reports()
+        deadline = seconds("deadline", deadline)
+        return Batch(self, mails, self._policy(on_refused), concurrency, deadline).reports()
 
     def attempt(
         self,
@@ -121,9 +133,12 @@ class Transport(Route[Connection]):
         mail_options: Iterable[str] = (),
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused = OnRefused.RAISE,
+        deadline: float | None = None,
     ) -> DeliveryReport:
         """Like `send`, but every failure is in the report. Raises for invalid input only."""
-        return self.submit(self.outgoing(envelope, content, mail_options, rcpt_options, on_refused))
+        by = self.begin(deadline)
+        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused, by)
+        return self.submit(outgoing)
 
     # Trying, and trying again.
 
@@ -159,12 +174,12 @@ class Transport(Route[Connection]):
 
     def _take(self, step: tries.Step) -> Any:
         match step:
-            case tries.Converse(lease, dialogue):
-                return lease.connection.run(dialogue)
-            case tries.Lend(pool, fresh):
-                return pool.acquire(fresh=fresh, listener=self.listener)
-            case tries.Pace(pool):
-                return pool.pace()
+            case tries.Converse(lease, dialogue, deadline):
+                return lease.connection.run(dialogue, deadline)
+            case tries.Lend(pool, fresh, deadline):
+                return pool.acquire(fresh=fresh, listener=self.listener, deadline=deadline)
+            case tries.Pace(pool, deadline):
+                return pool.pace(deadline)
             case tries.Try(relay, outgoing):
                 return self._try(relay, outgoing)
             case policy.Retry(delay):
@@ -172,11 +187,11 @@ class Transport(Route[Connection]):
 
     # For a batch.
 
-    def line(self, on_refused: OnRefused) -> Line:
+    def line(self, on_refused: OnRefused, deadline: float | None = None) -> Line:
         """A line over the kept connection if there is one, else over one from the pool."""
         pool = pool_for(self.order()[0])
         with self._lock:
-            return Line(self, pool, self._take_kept(), on_refused)
+            return Line(self, pool, self._take_kept(), on_refused, deadline)
 
     def put_back(self, lease: Lease) -> None:
         """Keep this connection again."""

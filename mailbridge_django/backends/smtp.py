@@ -16,12 +16,12 @@ from django.utils.functional import cached_property
 
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport, forks
-from mailbridge.convert import boolean
+from mailbridge.deadline import Deadline
 from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions, signals
 from ..batch import Batch, attach
-from ..connection import OpenConnection, attempt, may_pipeline, may_still_go
+from ..connection import OpenConnection, attempt, may_pipeline, may_still_go, only_ours
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
 from ..report import not_tried
@@ -34,8 +34,8 @@ class EmailBackend(BaseEmailBackend):
 
     Takes the arguments of Django's own SMTP backend in their order, and by keyword every option
     of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, ...) and `on_refused`, `tries`,
-    `retry_delay`, `retry_max_delay`, `retry_deadline`, `relays`, `round_robin`, `esmtp`. What is
-    not given comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
+    `retry_delay`, `retry_max_delay`, `relays`, `round_robin`, `deadline`, `esmtp`. What is not
+    given comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
     Raises ImproperlyConfigured for a wrong option (InvalidMailer on Django 6.1 with an alias),
     ValueError for EMAIL_USE_TLS together with EMAIL_USE_SSL.
 
@@ -95,6 +95,7 @@ class EmailBackend(BaseEmailBackend):
         self.retry = config.retry
         self.relays = config.relays
         self.round_robin = config.round_robin
+        self.deadline = config.deadline
         self.esmtp = config.esmtp
         self.options = config.own
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
@@ -202,6 +203,7 @@ class EmailBackend(BaseEmailBackend):
             on_refused=self.on_refused,
             retry=self.retry,
             round_robin=self.round_robin,
+            deadline=self.deadline,
             esmtp=self.esmtp,
         )
         try:
@@ -272,6 +274,7 @@ class EmailBackend(BaseEmailBackend):
         if not email_messages:
             return 0
         with self._lock:
+            deadline = None if self.deadline is None else Deadline.after(self.deadline)
             try:
                 opened = self.open()
             except OSError as exc:
@@ -280,6 +283,9 @@ class EmailBackend(BaseEmailBackend):
             if not self.connection or opened is None:
                 self._none_sent(email_messages, mailbridge.Disconnected("there is no connection"))
                 return 0
+            if opened and isinstance(self.connection, OpenConnection):
+                # The first message has waited for the connection.
+                self.connection.transport.resume(deadline)
             try:
                 batch = Batch(self)
                 if self._is_plain():
@@ -316,23 +322,17 @@ class EmailBackend(BaseEmailBackend):
             return False
         connection = self.connection
         if not isinstance(connection, OpenConnection):
-            aborts = self.on_refused is mailbridge.OnRefused.ABORT
-            self._needs_ours("on_refused='abort'" if aborts else None)
-            self._needs_ours("esmtp" if self.esmtp or mail.envelope.esmtp else None)
-            strict = boolean("strict", self.options.get("strict", False))
-            self._needs_ours("strict" if strict else None)
+            option = only_ours(self, mail.envelope)
+            if option is not None:
+                raise conf.misconfigured(
+                    f"{option} needs a connection that mailbridge has opened; open() or"
+                    " connection_class of this backend is overridden.",
+                    self.alias,
+                )
         report = attempt(connection, mail.envelope, mail.content)
         if report.failure(self.on_refused) is None:
             warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
-
-    def _needs_ours(self, what: str | None) -> None:
-        if what is not None:
-            raise conf.misconfigured(
-                f"{what} needs a connection that mailbridge has opened; open() or"
-                " connection_class of this backend is overridden.",
-                self.alias,
-            )
 
     def prepare(self, email_message: EmailMessage, bodies: Bodies | None = None) -> Mail | None:
         """What is sent for a message, None for nothing: no recipients, or a receiver's wish.

@@ -10,6 +10,7 @@ import pytest
 from mailbridge import OptionError, PoolOptions, RetryPolicy
 from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Config, Mail, Message
+from mailbridge_flask.exceptions import DeliveryInDoubt
 from tests.flask.conftest import MakeApp
 
 
@@ -109,11 +110,8 @@ def test_settings_for_retry() -> None:
         "MAIL_TRIES": "2",
         "MAIL_RETRY_DELAY": 3,
         "MAIL_RETRY_MAX_DELAY": 4,
-        "MAIL_RETRY_DEADLINE": 5,
     }
-    assert Config.from_mapping(settings).retry == RetryPolicy(
-        tries=2, delay=3, max_delay=4, deadline=5
-    )
+    assert Config.from_mapping(settings).retry == RetryPolicy(tries=2, delay=3, max_delay=4)
     for name in settings:
         with pytest.raises(OptionError, match=f"^{name}: "):
             Config.from_mapping({name: "many"})
@@ -138,3 +136,12 @@ def test_round_robin(make_app: MakeApp, message: Message, smtpd: ScriptedServer)
             for _ in range(4):
                 Mail().send(message)
         assert (len(smtpd.messages), len(second.messages)) == (2, 2)
+
+
+def test_deadline(make_app: MakeApp, message: Message, smtpd: ScriptedServer) -> None:
+    smtpd.silent("CONTENT")
+    app = make_app(MAIL_DEADLINE="1", MAIL_TIMEOUT=30)
+    with app.app_context(), pytest.raises(DeliveryInDoubt, match="deadline of 1 s"):
+        Mail().send(message)
+    with pytest.raises(OptionError, match=r"^MAIL_DEADLINE 'soon'"):
+        Config.from_mapping({"MAIL_DEADLINE": "soon"})

@@ -1,0 +1,207 @@
+"""A deadline for a whole send: whatever it waits for, it is over by then, and says how it ended."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import mailbridge
+from mailbridge import (
+    ConnectTimeout,
+    DeliveryInDoubtTimeout,
+    OptionError,
+    PoolTimeout,
+    ReplyTimeout,
+    RetryPolicy,
+    Transport,
+)
+from mailbridge.sync.pool import pool_for
+from mailbridge.testing import ScriptedServer
+from tests.sync.servers import LOCK_STEP
+from tests.sync.support import BOTH, CONTENT, ENVELOPE, TO, transport
+
+SOON = 0.2
+# Long enough for a busy machine to come as far as the point that a test is about.
+LATER = 1.0
+SAYS = r"the deadline of [01.2]+ s for this send"
+
+
+def hurried(smtpd: ScriptedServer, deadline: float | None = SOON, **options: Any) -> Transport:
+    """A transport that has a deadline, and otherwise all the time of the world."""
+    routes = {name: options.pop(name) for name in ("retry", "relays") if name in options}
+    relay = transport(smtpd, timeout=60, **options).relay
+    others = routes.pop("relays", [])
+    return Transport([relay, *others], deadline=deadline, **routes)
+
+
+@contextmanager
+def in_time(seconds: float = 10) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    assert time.monotonic() - started < seconds
+
+
+@pytest.mark.parametrize("point", ["GREETING", "EHLO", "MAIL", "RCPT", "DATA"])
+def test_nothing_was_handed_over(point: str) -> None:
+    with ScriptedServer(extensions=LOCK_STEP) as smtpd:
+        smtpd.silent(point)
+        with in_time(), pytest.raises(ReplyTimeout, match=SAYS) as caught:
+            hurried(smtpd, LATER).send(ENVELOPE, CONTENT)
+        assert caught.value.report.not_attempted == (TO,)
+        assert "Raise deadline" in str(caught.value)
+
+
+@pytest.mark.parametrize("extensions", [LOCK_STEP, ("PIPELINING", "CHUNKING")])
+def test_behind_the_final_dot_it_is_in_doubt(extensions: tuple[str, ...]) -> None:
+    with ScriptedServer(extensions=extensions) as smtpd:
+        smtpd.silent("CONTENT")
+        with in_time(), pytest.raises(DeliveryInDoubtTimeout, match=SAYS) as caught:
+            hurried(smtpd, LATER).send(ENVELOPE, CONTENT)
+        assert caught.value.report.in_doubt == (TO,)
+
+
+def test_a_reader_that_stops(smtpd: ScriptedServer) -> None:
+    """In the middle of the content: nobody has the mail."""
+    smtpd.without("CHUNKING", "SIZE")
+    smtpd.silent("IN_CONTENT")
+    large = (b"x" * 76 + b"\r\n") * 200_000
+    with in_time(), pytest.raises(ReplyTimeout, match=SAYS) as caught:
+        hurried(smtpd, LATER).send(ENVELOPE, large)
+    assert caught.value.report.not_attempted == (TO,)
+
+
+def test_waiting_for_the_pool(smtpd: ScriptedServer) -> None:
+    with hurried(smtpd, None, max_connections=1) as other:
+        with in_time(), pytest.raises(PoolTimeout, match=f"within {SAYS}.*Raise .*deadline"):
+            Transport(other.relay, deadline=SOON).send(ENVELOPE, CONTENT)
+        assert other.send(ENVELOPE, CONTENT).accepted
+
+
+def test_looking_up_the_name(smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Six times: that we had no time is no failure of the relay's, and no breaker counts it."""
+    answered = threading.Event()
+    real = socket.getaddrinfo
+
+    def silent(*args: Any) -> Any:
+        answered.wait(10)
+        return real("127.0.0.1", *args[1:])
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    sender = hurried(smtpd, host="mx.example.test")
+    try:
+        for _ in range(6):
+            with in_time(), pytest.raises(ConnectTimeout, match=f"within {SAYS}"):
+                sender.send(ENVELOPE, CONTENT)
+    finally:
+        answered.set()
+    assert sender.send(ENVELOPE, CONTENT, deadline=10).accepted
+
+
+def test_other_tries(smtpd: ScriptedServer) -> None:
+    smtpd.defer("*")
+    patient = hurried(smtpd, LATER, retry=RetryPolicy(tries=1000, delay=0.1))
+    with in_time(), pytest.raises(mailbridge.RecipientsRefused) as caught:
+        patient.send(ENVELOPE, CONTENT)
+    assert caught.value.report.deferred == (TO,)
+    assert 1 <= caught.value.report.attempts < 1000
+
+
+def test_other_relays(smtpd: ScriptedServer) -> None:
+    with ScriptedServer() as second:
+        smtpd.silent("GREETING")
+        with pytest.raises(ReplyTimeout, match=SAYS):
+            hurried(smtpd, relays=[transport(second).relay]).send(ENVELOPE, CONTENT)
+        assert second.connections == 0
+
+
+def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
+    """Too late is told at once, and the mail that was not sent is not counted."""
+    sender = hurried(smtpd, LATER, max_per_second=0.5)
+    assert sender.send(ENVELOPE, CONTENT).accepted
+    bucket = pool_for(sender.relay).bucket
+    for _ in range(3):
+        with in_time(LATER), pytest.raises(PoolTimeout, match=f"max_per_second .* after {SAYS}"):
+            sender.send(ENVELOPE, CONTENT)
+    assert bucket is not None
+    assert bucket.tokens > -1
+    assert sender.send(ENVELOPE, CONTENT, deadline=10).accepted
+
+
+def test_waiting_for_the_token_of_another_thread() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def provider() -> str:
+        asked.set()
+        go_on.wait(10)
+        return "token"
+
+    with ScriptedServer(users={"me": "token"}, mechanisms=["XOAUTH2"]) as smtpd:
+        slow = hurried(smtpd, None, username="me", token_provider=provider)
+        first = threading.Thread(target=slow.send, args=(ENVELOPE, CONTENT))
+        first.start()
+        try:
+            assert asked.wait(10)
+            with in_time(), pytest.raises(ReplyTimeout, match=f"{SAYS} is over, waiting for a"):
+                Transport(slow.relay, deadline=SOON).send(ENVELOPE, CONTENT)
+        finally:
+            go_on.set()
+            first.join(10)
+        assert len(smtpd.messages) == 1
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda sender, deadline: sender.send(BOTH, CONTENT, deadline=deadline),
+        lambda sender, deadline: sender.attempt(BOTH, CONTENT, deadline=deadline),
+        lambda sender, deadline: list(sender.send_many([(BOTH, CONTENT)], deadline=deadline)),
+    ],
+)
+def test_for_one_send(
+    smtpd: ScriptedServer, send: Callable[[Transport, object], mailbridge.DeliveryReport]
+) -> None:
+    """What is said of one send counts before what was said of all."""
+    smtpd.delay("MAIL", 0.4)
+    assert send(hurried(smtpd), "10")
+    with pytest.raises(OptionError, match="deadline 'soon' is no number of seconds"):
+        send(hurried(smtpd), "soon")
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "soon", float("inf")])
+def test_what_is_no_deadline(wrong: object) -> None:
+    with pytest.raises(OptionError, match=r"^deadline "):
+        Transport("smtp://mx.example.org", deadline=wrong)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_each_mail_of_a_batch_has_its_own(smtpd: ScriptedServer, concurrency: int) -> None:
+    smtpd.delay("CONTENT", 0.2)
+    mails = [(ENVELOPE, CONTENT)] * 5
+    reports = hurried(smtpd, 0.9).send_many(mails, concurrency=concurrency)
+    assert [report.accepted for report in reports] == [(TO,)] * 5
+
+
+def test_the_one_that_is_late_does_not_cost_the_others(smtpd: ScriptedServer) -> None:
+    smtpd.silent("CONTENT", times=1)
+    one, two, three = hurried(smtpd, LATER).send_many([(ENVELOPE, CONTENT)] * 3)
+    assert one.in_doubt == two.accepted == three.accepted == (TO,)
+
+
+def test_a_kept_connection_has_no_deadline_of_its_own(smtpd: ScriptedServer) -> None:
+    with hurried(smtpd, LATER) as sender:
+        assert sender.send(ENVELOPE, CONTENT).accepted
+        threading.Event().wait(1.2 * LATER)
+        assert sender.send(ENVELOPE, CONTENT).accepted
+        assert smtpd.connections == 1
+
+
+def test_opening(smtpd: ScriptedServer) -> None:
+    smtpd.silent("EHLO")
+    with in_time(), pytest.raises(ReplyTimeout, match=SAYS):
+        hurried(smtpd, LATER).open()
