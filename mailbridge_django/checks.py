@@ -5,18 +5,20 @@
 | `mailbridge.E001` | an option that is unknown or wrong, or a certificate file that is not there |
 | `mailbridge.E002` | `use_tls` together with `use_ssl` |
 | `mailbridge.E003` | a mailer without a host |
+| `mailbridge.E004` | `using` that names no mailer, or leads back to where it began |
 | `mailbridge.W001` | a login without verified TLS, to another machine |
 | `mailbridge.W002` | error pages that are lost when the mail server cannot be reached |
 | `mailbridge.W003` | a port that belongs to another kind of TLS |
 | `mailbridge.W004` | certificates that are not verified (with `--deploy`) |
 | `mailbridge.W006` | senders at localhost (with `--deploy`) |
 | `mailbridge.W007` | time-outs that never end |
+| `mailbridge.W012` | mail that does not go where it is sent to (with `--deploy`) |
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +30,11 @@ from django.utils.module_loading import import_string
 
 from mailbridge import TLS, Relay
 
+from . import mailers
+from . import settings as of_mail
+from .backends import log, redirect
 from .backends.smtp import EmailBackend
-from .conf import setting_of
+from .backends.wrapper import Wrapper
 
 #: `Tags.mail` of Django 6.1.
 TAG = "mail"
@@ -43,12 +48,9 @@ class _Mailer:
     """A mailer of the site whose backend is one of ours. `alias` is None without MAILERS."""
 
     alias: str | None
+    name: str
     backend: type[EmailBackend]
     options: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        return "EMAIL_BACKEND" if self.alias is None else f"MAILERS[{self.alias!r}]"
 
     def relays(self) -> list[Relay]:
         """Where it sends to. Raises ImproperlyConfigured, ValueError."""
@@ -58,10 +60,12 @@ class _Mailer:
 def register_all() -> None:
     """Register these checks with Django."""
     register(check_options, TAG)
+    register(check_wrappers, TAG)
     register(check_relays, TAG)
     register(check_error_pages, TAG)
     register(check_verification, TAG, deploy=True)
     register(check_senders, TAG, deploy=True)
+    register(check_destinations, TAG, deploy=True)
 
 
 def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
@@ -79,7 +83,7 @@ def _wrong(mailer: _Mailer, error: Exception) -> Error:
     options, name = mailer.options, mailer.name
     both = options.get("use_tls") and options.get("use_ssl")
     if mailer.alias is None:
-        both = setting_of("EMAIL_USE_TLS") and setting_of("EMAIL_USE_SSL")
+        both = of_mail.setting_of("EMAIL_USE_TLS") and of_mail.setting_of("EMAIL_USE_SSL")
     if both:
         hint = "Keep use_tls for STARTTLS (port 587), or use_ssl for TLS from the start (port 465)."
         return Error(f"{name} has both use_tls and use_ssl.", hint=hint, id="mailbridge.E002")
@@ -88,6 +92,24 @@ def _wrong(mailer: _Mailer, error: Exception) -> Error:
         return Error(f"{name} has no host.", hint=hint, id="mailbridge.E003")
     hint = "docs/reference/options.md lists every option with its type."
     return Error(f"{name} is no mailer that works: {error}", hint=hint, id="mailbridge.E001")
+
+
+def check_wrappers(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """E004, and E001: whoever sends by another mailer has one."""
+    found: list[CheckMessage] = []
+    for mailer, backend in _ours(Wrapper):
+        wrong = mailers.problem(mailer.alias, mailers.named(mailer.options.get("using")))
+        if wrong is not None:
+            hint = "Name in 'using' a mailer that sends by itself, or by others down to one."
+            found.append(Error(f"{mailer.name}: {wrong}.", hint=hint, id="mailbridge.E004"))
+            continue
+        try:
+            backend(alias=mailer.alias, **mailer.options)
+        except (ImproperlyConfigured, ValueError) as error:
+            hint = "docs/howto/staging.md has the options of the backends that send by others."
+            text = f"{mailer.name} is no mailer that works: {error}"
+            found.append(Error(text, hint=hint, id="mailbridge.E001"))
+    return found
 
 
 def check_relays(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
@@ -142,12 +164,6 @@ def check_error_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessa
     With MAILERS Django no longer passes ``fail_silently=True`` there: when the mail server cannot
     be reached, the visitor loses the error page as well.
     """
-    # Without MAILERS Django does pass it.
-    silent = {
-        mailer.alias: bool(mailer.options.get("fail_silently"))
-        for mailer in _mailers()
-        if mailer.alias is not None
-    }
     return [
         Warning(
             f"{who} sends by MAILERS[{alias!r}], which raises when the mail server cannot be"
@@ -156,8 +172,21 @@ def check_error_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessa
             id="mailbridge.W002",
         )
         for who, alias in _reporters()
-        if silent.get(alias) is False
+        if _raises(alias)
     ]
+
+
+def _raises(alias: str | None, seen: tuple[str | None, ...] = ()) -> bool:
+    """True if a mailer of ours lets through that its server cannot be reached."""
+    mailer = of_mail.mailers().get(alias)
+    # Without MAILERS Django passes fail_silently.
+    if mailer is None or alias in seen or not of_mail.has_mailers():
+        return False
+    if mailer.options.get("fail_silently"):
+        return False
+    further = mailers.named(mailer.options.get("using"))
+    ours = issubclass(_class_of(mailer) or object, EmailBackend)
+    return ours or any(_raises(name, (*seen, alias)) for name in further)
 
 
 def _reporters() -> Iterator[tuple[str, str]]:
@@ -205,6 +234,21 @@ def check_senders(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_destinations(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W012: mail goes to whom it is sent to."""
+    elsewhere = {redirect.EmailBackend: "is redirected", log.EmailBackend: "is logged, not sent"}
+    return [
+        Warning(
+            f"Mail of {mailer.name} {what}.",
+            hint="That is for staging. In production send by mailbridge_django.EmailBackend.",
+            id="mailbridge.W012",
+        )
+        for kind, what in elsewhere.items()
+        for mailer, _ in _ours(kind)
+        if kind is redirect.EmailBackend or not mailer.options.get("using")
+    ]
+
+
 def _relays() -> Iterator[tuple[_Mailer, Relay]]:
     """Every server of every mailer; `check_options` tells of those that cannot be made."""
     for mailer in _mailers():
@@ -216,17 +260,20 @@ def _relays() -> Iterator[tuple[_Mailer, Relay]]:
 
 
 def _mailers() -> Iterator[_Mailer]:
-    for alias, path, options in _configured():
-        try:
-            backend = import_string(path)
-        except ImportError:
-            continue  # Django says so.
-        if isinstance(backend, type) and issubclass(backend, EmailBackend):
-            yield _Mailer(alias, backend, options)
+    for mailer, backend in _ours(EmailBackend):
+        yield _Mailer(mailer.alias, mailer.name, backend, mailer.options)
 
 
-def _configured() -> Iterable[tuple[str | None, str, Mapping[str, Any]]]:
-    mailers = getattr(settings, "MAILERS", None)
-    if mailers is None:
-        return [(None, setting_of("EMAIL_BACKEND"), {})]
-    return [(a, str(m.get("BACKEND", "")), m.get("OPTIONS", {})) for a, m in mailers.items()]
+def _ours(kind: type[Any]) -> Iterator[tuple[of_mail.Mailer, type[Any]]]:
+    """The mailers of the site whose backend is of this kind, with its class."""
+    for mailer in of_mail.mailers().values():
+        backend = _class_of(mailer)
+        if isinstance(backend, type) and issubclass(backend, kind):
+            yield mailer, backend
+
+
+def _class_of(mailer: of_mail.Mailer) -> Any:
+    try:
+        return import_string(mailer.backend)
+    except ImportError:
+        return None  # Django says so.

@@ -1,4 +1,4 @@
-"""The only reader of settings: arguments, EMAIL_* and MAILBRIDGE to one checked Config.
+"""Arguments, EMAIL_* and MAILBRIDGE to one checked Config.
 
 With an alias (an entry of MAILERS) no setting is read. Without one a keyword argument counts
 before ``settings.MAILBRIDGE``, and that before ``settings.EMAIL_*``.
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import django.core.mail.utils
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
@@ -34,6 +33,8 @@ from mailbridge.convert import boolean, seconds, words
 from mailbridge.host import check_helo_name
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
+
+from . import settings
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -87,14 +88,14 @@ def misconfigured(text: str, alias: str | None) -> ImproperlyConfigured:
     try:
         from django.core.mail import InvalidMailer
     except ImportError:  # before Django 6.1
-        return ImproperlyConfigured(f"MAILERS[{alias!r}]: {text}")
+        return ImproperlyConfigured(f"{settings.setting_of_mailers()}[{alias!r}]: {text}")
     return InvalidMailer(text, alias=alias)
 
 
-def unknown_options(names: Iterable[str]) -> str:
+def unknown_options(names: Iterable[str], known: Iterable[str] = ()) -> str:
     """Django's text for unknown options, with a guess at what was meant."""
     names = list(names)
-    known = sorted(OWN_OPTIONS | DJANGO_OPTIONS.keys() | {"fail_silently"})
+    known = sorted({*(known or OWN_OPTIONS | DJANGO_OPTIONS.keys()), "fail_silently"})
     guesses = [difflib.get_close_matches(name, known, 1) for name in names]
     hints = [
         f"did you mean {near[0]!r} for {name!r}?"
@@ -103,6 +104,17 @@ def unknown_options(names: Iterable[str]) -> str:
     ]
     hint = "; ".join(hints).capitalize() if hints else f"Known are: {', '.join(known)}."
     return f"Unknown options {', '.join(map(repr, names))}. {hint}"
+
+
+def refuse_unknown(kwargs: Mapping[str, Any], known: Iterable[str] = ()) -> None:
+    """Raise ImproperlyConfigured for arguments that are left over, if there is an alias.
+
+    Without one Django passes its own arguments to every backend, and those are nobody's mistake.
+    """
+    ignored = {"alias", "_ignore_unknown_kwargs", *(kwargs.get("_ignore_unknown_kwargs") or ())}
+    unknown = [name for name in kwargs if name not in ignored]
+    if unknown and kwargs.get("alias") is not None:
+        raise misconfigured(unknown_options(unknown, known), kwargs["alias"])
 
 
 def configure(
@@ -128,9 +140,7 @@ def _with_settings(
     given: dict[str, Any], own: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fill in from MAILBRIDGE and EMAIL_* what was not given."""
-    ours = getattr(settings, "MAILBRIDGE", {})
-    if not isinstance(ours, Mapping):
-        raise ImproperlyConfigured("MAILBRIDGE must be a dictionary of options.")
+    ours = settings.options()
     unknown = [str(name) for name in ours if name not in OWN_OPTIONS | DJANGO_OPTIONS.keys()]
     if unknown:
         raise ImproperlyConfigured(f"MAILBRIDGE: {unknown_options(unknown)}")
@@ -142,18 +152,8 @@ def _with_settings(
         if given.get(name) is None:
             given[name] = ours.get(name)
         if given[name] is None and not (url and name in _IN_URL):
-            given[name] = setting_of(setting)
+            given[name] = settings.setting_of(setting)
     return {name: value for name, value in given.items() if value is not None}, own
-
-
-def setting_of(name: str) -> Any:
-    """A setting, without the warning that Django 6.1 has for whoever reads it.
-
-    It warns where EMAIL_* is defined, too, and there the reader can do something about it.
-    """
-    if hasattr(settings, "MAILERS"):
-        return getattr(settings, name)  # With MAILERS this raises, and says why.
-    return getattr(settings._wrapped, name)
 
 
 def _check_contradictions(
@@ -353,7 +353,7 @@ def wrong_option(
 
 def _forget_connections(*, setting: str, **kwargs: Any) -> None:
     """In tests: what was connected to by the settings of before is not for those of now."""
-    if setting in ("MAILERS", "MAILBRIDGE") or setting.startswith("EMAIL_"):
+    if settings.is_of_mail(setting):
         close_pools()
         forget_relays()
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from mailbridge.outbox import MaildirOutbox
 from mailbridge.outbox.memory import MAX_MESSAGES
+
+from . import settings
 
 BACKEND = "mailbridge_django.backends.outbox.EmailBackend"
 OPTIONS = ("path", "max_messages", "using")
@@ -22,7 +22,7 @@ def options(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
     Raises ImproperlyConfigured for a name that is none of OPTIONS.
     """
-    found = dict(given or _of_mailer() or getattr(settings, "MAILBRIDGE_OUTBOX", None) or {})
+    found = dict(given or _of_mailer() or settings.outbox_options())
     unknown = [name for name in found if name not in OPTIONS]
     if unknown:
         raise ImproperlyConfigured(
@@ -33,10 +33,8 @@ def options(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 def outbox_of(found: Mapping[str, Any]) -> MaildirOutbox:
     """The outbox of these options: `path` is BASE_DIR / ".mailbox" unless given."""
-    default = Path(getattr(settings, "BASE_DIR", None) or Path.cwd()) / ".mailbox"
-    return _outbox(
-        str(found.get("path") or default), int(found.get("max_messages") or MAX_MESSAGES)
-    )
+    path = found.get("path") or settings.base_dir() / ".mailbox"
+    return _outbox(str(path), int(found.get("max_messages") or MAX_MESSAGES))
 
 
 @cache
@@ -45,8 +43,8 @@ def _outbox(path: str, max_messages: int) -> MaildirOutbox:
 
 
 def _of_mailer() -> dict[str, Any] | None:
-    """OPTIONS of the first mailer that captures (Django 6.1)."""
-    for mailer in (getattr(settings, "MAILERS", None) or {}).values():
-        if mailer.get("BACKEND") == BACKEND:
-            return dict(mailer.get("OPTIONS") or {})
+    """OPTIONS of the first mailer that captures."""
+    for mailer in settings.mailers().values():
+        if mailer.backend == BACKEND and mailer.alias is not None:
+            return dict(mailer.options)
     return None

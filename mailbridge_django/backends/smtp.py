@@ -62,10 +62,7 @@ class EmailBackend(BaseEmailBackend):
     ) -> None:
         own = {name: kwargs.pop(name) for name in conf.OWN_OPTIONS & kwargs.keys()}
         alias = kwargs.get("alias")
-        ignored = {"alias", "_ignore_unknown_kwargs", *(kwargs.get("_ignore_unknown_kwargs") or ())}
-        unknown = [name for name in kwargs if name not in ignored]
-        if unknown and alias is not None:
-            raise conf.misconfigured(conf.unknown_options(unknown), alias)
+        conf.refuse_unknown(kwargs)
         super().__init__(**kwargs)
         # Before Django 6.1 the base class does not keep it.
         self.alias: str | None = alias

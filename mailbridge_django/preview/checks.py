@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
 from django.core.checks import CheckMessage, Tags, Warning, register
 
 from ..outbox import BACKEND
+from ..settings import mailers, preview_permission
 
 
 @register(Tags.security, deploy=True)
 def check_mailbox(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W010: mail is captured, not sent. W011: others than developers may see the mailbox."""
     found: list[CheckMessage] = []
-    mailers = getattr(settings, "MAILERS", None)
-    if mailers is None:
-        backends = [getattr(settings._wrapped, "EMAIL_BACKEND", "")]
-    else:
-        backends = [mailer.get("BACKEND") for mailer in mailers.values()]
-    if BACKEND in backends:
+    if BACKEND in [mailer.backend for mailer in mailers().values()]:
         found.append(
             Warning(
                 "Mail is captured in an outbox.",
@@ -27,7 +22,7 @@ def check_mailbox(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
                 id="mailbridge.W010",
             )
         )
-    if getattr(settings, "MAILBRIDGE_PREVIEW_ALLOWED", None) is not None:
+    if preview_permission() is not None:
         found.append(
             Warning(
                 "The mailbox page is served to whomever MAILBRIDGE_PREVIEW_ALLOWED lets in.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -11,7 +10,7 @@ from django.http import Http404, HttpRequest, HttpResponseBase, StreamingHttpRes
 from django.http.response import HttpResponse
 from django.middleware.csrf import get_token
 from django.utils import translation
-from django.utils.module_loading import autodiscover_modules, import_string
+from django.utils.module_loading import autodiscover_modules
 from django.views.decorators.clickjacking import xframe_options_exempt
 from django.views.decorators.csrf import csrf_protect
 from django.views.decorators.http import require_http_methods
@@ -21,15 +20,13 @@ from mailbridge.preview import Mailbox, Request
 
 from ..message import to_mail
 from ..outbox import options, outbox_of
+from ..settings import preview_permission
 
 
 def allowed(request: HttpRequest) -> bool:
     """What MAILBRIDGE_PREVIEW_ALLOWED (a callable or its path) says; without it, DEBUG."""
-    permission: Callable[[HttpRequest], bool] | str | None
-    permission = getattr(settings, "MAILBRIDGE_PREVIEW_ALLOWED", None)
-    if permission is None:
-        return bool(settings.DEBUG)
-    return bool((import_string(permission) if isinstance(permission, str) else permission)(request))
+    permission = preview_permission()
+    return bool(settings.DEBUG if permission is None else permission(request))
 
 
 def mailbox(request: HttpRequest, rest: str = "") -> HttpResponseBase:

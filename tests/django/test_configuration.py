@@ -29,6 +29,8 @@ if MAILERS:
 else:
     ERROR = ImproperlyConfigured
 
+# Where an alias is configured.
+PLACE = "MAILERS" if MAILERS else "MAILBRIDGE_MAILERS"
 ATTRIBUTES = (*conf.DJANGO_OPTIONS, "fail_silently", "alias")
 
 
@@ -255,7 +257,7 @@ WRONG = [
 def test_wrong_options(options: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ERROR) as caught:
         with_alias(**options)
-    assert str(caught.value).startswith("MAILERS['news']: ")
+    assert str(caught.value).startswith(f"{PLACE}['news']: ")
     for word in words:
         assert word in str(caught.value)
 
@@ -289,7 +291,7 @@ def test_both_kinds_of_tls() -> None:
     with pytest.raises(ERROR) as caught:
         with_alias(use_ssl=True, use_tls=True)
     assert str(caught.value) == (
-        "MAILERS['news']: The 'use_ssl' and 'use_tls' OPTIONS are incompatible. "
+        f"{PLACE}['news']: The 'use_ssl' and 'use_tls' OPTIONS are incompatible. "
         "Set at most one of them to True."
     )
 
@@ -304,7 +306,7 @@ def test_unknown_options_with_an_alias() -> None:
     with pytest.raises(ERROR) as caught:
         with_alias(hsot="x", qqqq=1)
     text = str(caught.value)
-    assert text.startswith("MAILERS['news']: Unknown options 'hsot', 'qqqq'.")
+    assert text.startswith(f"{PLACE}['news']: Unknown options 'hsot', 'qqqq'.")
     assert "did you mean 'host'" in text.lower()
 
 

@@ -49,7 +49,7 @@ def test_it_captures(box: EmailBackend) -> None:
 def test_it_sends_as_well_and_keeps_the_report(box: EmailBackend) -> None:
     with ScriptedServer() as smtpd:
         smtpd.refuse("gone@example.net", 550, "5.1.1 No such user")
-        box.using = SMTP
+        box.using = (SMTP,)
         with override_settings(EMAIL_HOST=smtpd.host, EMAIL_PORT=smtpd.port):
             with pytest.raises(Exception, match="No such user"):
                 box.send_messages([message("b@example.org", "gone@example.net")])
