@@ -16,7 +16,15 @@ try:
     from .extension import Mail
     from .headers import mailbox as sanitize_address
     from .message import Attachment, Message
-    from .signals import email_dispatched, signals
+    from .signals import (
+        CancelSend,
+        email_dispatched,
+        email_failed,
+        email_refused,
+        email_sending,
+        email_sent,
+        signals,
+    )
     from .state import Connection, MailState
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("flask", "blinker"):
@@ -36,6 +44,12 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "email_dispatched",
     "signals",
     "sanitize_address",
+    # signals
+    "CancelSend",
+    "email_failed",
+    "email_refused",
+    "email_sending",
+    "email_sent",
     # what is behind them
     "Config",
     "MailState",

@@ -27,7 +27,7 @@ KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
     *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_DEADLINE", "MAIL_ESMTP", *RETRY_SETTINGS),
-    *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED"),
+    *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED", "MAIL_MAILERS"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
 # the wrong server; so they are an error unless our own setting is there as well.

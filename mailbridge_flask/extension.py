@@ -11,7 +11,7 @@ from flask import Flask, current_app, has_app_context
 from mailbridge import DeliveryReport
 
 from .cli import mail_commands
-from .config import Config
+from .mailers import DEFAULT
 from .message import Message, Recipient
 from .signals import recorded
 from .state import Connection, MailState
@@ -24,6 +24,9 @@ class Mail:
     RuntimeError where there is none, or where `init_app` was not called for it.
     """
 
+    #: The mailer that is used: "default", or one of MAIL_MAILERS.
+    mailer: str = DEFAULT
+
     def __init__(self, app: Flask | None = None) -> None:
         if app is not None:
             self.init_app(app)
@@ -35,7 +38,7 @@ class Mail:
 
         Returns the state. Raises mailbridge.OptionError (a ValueError) that names the setting.
         """
-        state = MailState(Config.from_mapping(app.config, debug=app.debug), app.config, app)
+        state = MailState.from_settings(app.config, app, debug=app.debug)
         app.extensions["mail"] = state
         # An application's own commands of that name come first.
         app.cli.commands.setdefault("mail", mail_commands)
@@ -52,17 +55,27 @@ class Mail:
         if has_app_context():
             app = current_app._get_current_object()  # type: ignore[attr-defined]
         settings = config if "TESTING" in config else {**config, "TESTING": testing}
-        return MailState(Config.from_mapping(config, debug=bool(debug)), settings, app)
+        return MailState.from_settings(settings, app, debug=bool(debug))
 
     @property
     def state(self) -> MailState:
-        """The state of the current application. Raises RuntimeError where there is none."""
+        """The state of the mailer in the current application. RuntimeError where there is none."""
         state = current_app.extensions.get("mail")
         if not isinstance(state, MailState):
             raise RuntimeError(
                 "the current application has no mail: call mail.init_app(app) when you create it"
             )
-        return state
+        return state if self.mailer == DEFAULT else state.using(self.mailer)
+
+    def using(self, name: str) -> Mail:
+        """The same by another mailer: ``mail.using("bulk").send(message)``.
+
+        May be called without an application. An unknown name is an OptionError (a ValueError)
+        when it is used.
+        """
+        other = type(self)()
+        other.mailer = name
+        return other
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
         """Send `message` and return the report: see `MailState.send`."""

@@ -87,10 +87,12 @@ class Message:
         *,
         esmtp: Esmtp | Mapping[str, Any] | None = None,
     ) -> None:
-        sender = sender or _default("default_sender")
+        default = None if sender else _default("default_sender")
+        #: The sender that it has for want of another. The mailer may have another default.
+        self.default_sender: str | None = headers.mailbox_text(default) if default else None
         self.subject = subject
         self.recipients: list[Recipient] = _listed("recipients", recipients)
-        self.sender: str | None = headers.mailbox_text(sender) if sender else None
+        self.sender: str | None = headers.mailbox_text(sender) if sender else self.default_sender
         self.reply_to = reply_to
         self.cc: list[Recipient] = _listed("cc", cc)
         self.bcc: list[Recipient] = _listed("bcc", bcc)

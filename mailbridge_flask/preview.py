@@ -14,6 +14,7 @@ from mailbridge.outbox import MemoryOutbox
 from mailbridge.preview import Mailbox, Request, preview
 
 from .message import Message
+from .sending import prepared
 from .state import MailState
 
 __all__ = ["blueprint", "preview"]
@@ -55,7 +56,7 @@ def mailbox(rest: str) -> Response:
 
 def _site(state: MailState) -> Mailbox:
     def to_mail(message: Message) -> tuple[Envelope, bytes]:
-        envelope, content = state._prepared(message, None)
+        envelope, content = prepared(state, message)
         return envelope, bytes(content)
 
     try:

@@ -4,60 +4,76 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from flask import Flask, current_app
 
-from mailbridge import (
-    DeliveryReport,
-    Envelope,
-    InvalidInput,
-    OnRefused,
-    RecipientResult,
-    State,
-    Transport,
-    policy,
-)
+from mailbridge import DeliveryReport, InvalidInput, OptionError, Transport, policy
 from mailbridge import MailError as CoreMailError
-from mailbridge.protocol.content import Buffer, canonical
-from mailbridge.render import Rendered
 
-from . import compose, fastpath, headers
 from .config import Config, suppress_send
-from .exceptions import MissingAddress, about
-from .message import Message, Recipient, unique_recipients
+from .exceptions import about
+from .mailers import DEFAULT, config_of, mailers
+from .message import Message, Recipient
 from .outbox import outbox_of
-from .signals import email_dispatched, recorded
-
-_CAPTURED = "captured by MAIL_OUTBOX; set MAIL_OUTBOX_SEND to send as well"
-
-
-class SuppressedReport(DeliveryReport):
-    """The report of a message that was not to be sent: "not_attempted", and yet no failure."""
-
-    __slots__ = ()
-
-    def failure(self, on_refused: OnRefused = OnRefused.RAISE) -> None:
-        """None: what went as it was configured to go is no error, in tests above all."""
+from .sending import CAPTURED, Sending
+from .signals import recorded
 
 
 class MailState:
     """The mail of one application: `config`, which is frozen, and what there is to send by it.
 
-    Whether sending is suppressed is looked up at each send, in the application's config.
+    Whether sending is suppressed is looked up at each send, in the application's config. `name`
+    is "default", or that of one of MAIL_MAILERS, each of which has a state of its own (`using`).
     """
 
-    def __init__(self, config: Config, settings: Mapping[str, Any], app: Flask | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        settings: Mapping[str, Any],
+        app: Flask | None,
+        name: str = DEFAULT,
+        main: MailState | None = None,
+    ) -> None:
         self.config = config
+        self.name = name
+        self._main = main
+        self._mailers: dict[str, MailState] = {}
         self._settings = settings
         self._app = app
         self._suppress: bool | None = None
         #: Where messages are captured, None if they are not.
         self.outbox = outbox_of(config.outbox, app)
+
+    @classmethod
+    def from_settings(
+        cls, settings: Mapping[str, Any], app: Flask | None, *, debug: bool = False
+    ) -> MailState:
+        """The state for these settings, with one for each of MAIL_MAILERS in it.
+
+        Raises OptionError (a ValueError) that names the setting, and the mailer.
+        """
+        state = cls(Config.from_mapping(settings, debug=debug), settings, app)
+        for name, own in mailers(settings).items():
+            config = config_of(name, own, settings, debug=debug)
+            # What is looked up at each send, TESTING say, may be the mailer's own.
+            looked_up = ChainMap(own, cast(dict[str, Any], settings))
+            state._mailers[name] = cls(config, looked_up, app, name, state)
+        return state
+
+    def using(self, name: str) -> MailState:
+        """The state of the mailer of that name. Raises OptionError if there is none."""
+        main = self._main or self
+        if name == DEFAULT:
+            return main
+        if name in main._mailers:
+            return main._mailers[name]
+        known = ", ".join(map(repr, (DEFAULT, *main._mailers)))
+        raise OptionError(f"there is no mailer {name!r}: MAIL_MAILERS has {known}")
 
     def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
         """Send `message` and return the report on each recipient. Connections are kept and reused.
@@ -68,6 +84,7 @@ class MailState:
         Raises BadHeaderError, AddressError or MissingAddress (ValueErrors) before anything is
         sent; the errors of `mailbridge_flask.exceptions` after that, each with its `report`:
         with the default MAIL_ON_REFUSED, SomeRecipientsRefused if some recipients were refused.
+        What a receiver of `email_sending` or `email_dispatched` raises comes through.
         """
         return self._deliver(self._transport(), message, envelope_from)
 
@@ -88,7 +105,7 @@ class MailState:
     @contextmanager
     def record_messages(self) -> Iterator[list[Message]]:
         """A list to which each message of this application is added when it is dispatched."""
-        with recorded(self._application()) as outbox:
+        with recorded(self.application()) as outbox:
             yield outbox
 
     # -- settings by Flask-Mail's names
@@ -148,11 +165,14 @@ class MailState:
     # -- the work
 
     def _suppressed_because(self) -> str | None:
-        if self._suppress is not None:
-            return "state.suppress is set" if self._suppress else None
+        suppress = self._suppress
+        if suppress is None and self._main is not None:
+            suppress = self._main._suppress
+        if suppress is not None:
+            return "state.suppress is set" if suppress else None
         because = suppress_send(self._settings)
         if because is None and self.outbox is not None and not self.config.outbox_send:
-            return _CAPTURED
+            return CAPTURED
         return because
 
     def _transport(self) -> Transport:
@@ -166,7 +186,7 @@ class MailState:
             listener=_tell if self.config.debug else None,
         )
 
-    def _application(self) -> Flask:
+    def application(self) -> Flask:
         """The application itself, no proxy of it: the sender of the signal."""
         if self._app is not None:
             return self._app
@@ -180,95 +200,21 @@ class MailState:
         *,
         keep_open: bool = False,
     ) -> DeliveryReport:
-        envelope, content = self._prepared(message, envelope_from)
-        reason = self._suppressed_because()
-        if self.outbox is None or reason not in (None, _CAPTURED):
-            return self._hand_over(transport, message, envelope, content, reason, keep_open)
-        captured = self.outbox.add(envelope, bytes(content))
-        message.delivery_report = None
-        try:
-            return self._hand_over(transport, message, envelope, content, reason, keep_open)
-        finally:
-            report = getattr(message, "delivery_report", None)
-            if reason is None and report is not None:
-                self.outbox.settle(captured.id, report)
-
-    def _hand_over(
-        self,
-        transport: Transport,
-        message: Message,
-        envelope: Envelope,
-        content: Rendered | Buffer,
-        reason: str | None,
-        keep_open: bool,
-    ) -> DeliveryReport:
-        if reason is not None:
-            report: DeliveryReport = SuppressedReport(
-                _not_attempted(envelope, f"sending is suppressed: {reason}"),
-                envelope.sender,
-                message.msgId,
-                attempts=0,
-            )
-            message.delivery_report = report
-            email_dispatched.send(self._application(), message=message)
-            return report
+        sending = Sending(self, message)
+        mail = sending.begin(envelope_from)
+        if isinstance(mail, DeliveryReport):
+            return mail
         try:
             if keep_open:
                 self._open(transport)
             report = transport.send(
-                envelope,
-                content,
+                *mail,
                 mail_options=message.mail_options or (),
                 rcpt_options=message.rcpt_options or (),
             )
         except (CoreMailError, InvalidInput) as exc:
-            if exc.report is None:
-                results = _not_attempted(envelope, str(exc))
-                exc.report = DeliveryReport(results, envelope.sender, message.msgId, error=exc)
-            message.delivery_report = exc.report
-            if isinstance(exc, InvalidInput):
-                raise
-            error = about(exc, message)
-            if exc.report.accepted:
-                email_dispatched.send(self._application(), message=message)
-            raise error from exc.__cause__
-        message.delivery_report = report
-        if report.accepted:
-            email_dispatched.send(self._application(), message=message)
-        return report
-
-    def _prepared(
-        self, message: Message, envelope_from: Recipient | None
-    ) -> tuple[Envelope, Rendered | Buffer]:
-        """Envelope and content, after everything that can be wrong with them was looked at."""
-        if message.sender is None and self.default_sender is not None:
-            message.sender = headers.mailbox_text(self.default_sender)
-        if not message.sender:
-            raise MissingAddress("the message has no sender: give one, or set MAIL_DEFAULT_SENDER")
-        if message.date is None:
-            message.date = time.time()
-        content = self._rendered(message)
-        recipients = [
-            headers.parse_mailbox(recipient, "recipient").address for recipient in _send_to(message)
-        ]
-        if not recipients:
-            raise MissingAddress("the message has no recipients: name one at least")
-        # A message of Flask-Mail's own has no such attribute.
-        esmtp = getattr(message, "esmtp", None)
-        if envelope_from == "<>":
-            return Envelope(None, recipients, esmtp), content
-        reverse_path = headers.parse_mailbox(envelope_from or message.sender, "sender").address
-        return Envelope(reverse_path, recipients, esmtp), content
-
-    def _rendered(self, message: Any) -> Rendered | Buffer:
-        ascii_attachments = self.ascii_attachments
-        if isinstance(message, Message):
-            if type(message).as_bytes is not Message.as_bytes or "as_bytes" in vars(message):
-                return Buffer(canonical(message.as_bytes()))  # somebody's own way to write it
-            rendered = fastpath.render(message, ascii_attachments=ascii_attachments)
-            if rendered is not None:
-                return rendered
-        return Buffer(canonical(compose.content(message, ascii_attachments=ascii_attachments)))
+            raise sending.fail(exc, mail.envelope) from exc.__cause__
+        return sending.end(report)
 
     def _open(self, transport: Transport) -> None:
         """Have a connection kept. With MAIL_TRIES that may fail: the next try may find one."""
@@ -321,18 +267,6 @@ class Connection:
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
         return self.send(Message(*args, **kwargs))
-
-
-def _send_to(message: Any) -> Iterable[Recipient]:
-    # Flask-Mail's own messages have it in no order.
-    return message.send_to if isinstance(message, Message) else unique_recipients(message)
-
-
-def _not_attempted(envelope: Envelope, reason: str) -> dict[str, RecipientResult]:
-    return {
-        address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
-        for address in envelope.recipients
-    }
 
 
 def _tell(side: str, lines: list[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from mailbridge.render import Rendered
 from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Attachment, Mail, Message, compose, fastpath
+from mailbridge_flask.sending import prepared
 from tests.flask.conftest import MakeApp
 from tests.properties.meaning import meaning, parsed
 
@@ -138,10 +139,10 @@ def test_an_attachment_is_never_whole_in_memory(make_app: MakeApp, smtpd: Script
         state = Mail().state
         message = Message("Hi", ["a@example.com"], "Words")
         message.attach("film.mp4", "video/mp4", bytes(8 * MEGABYTE))
-        state._prepared(Message("warm", ["a@example.com"]), None)
+        prepared(state, Message("warm", ["a@example.com"]))
         tracemalloc.start()
         try:
-            _, content = state._prepared(message, None)
+            _, content = prepared(state, message)
             assert isinstance(content, Rendered)
             size = sum(map(len, content.pieces()))
             _, peak = tracemalloc.get_traced_memory()
