@@ -46,7 +46,7 @@ def add_session(version: str, django: str) -> None:
         )
         # The real mail servers do not depend on the version of a framework.
         report = Path(session.create_tmp()) / "report.xml"
-        tests = session.posargs or ["-m", "not interop"]
+        tests = session.posargs or ["-m", "not interop", "-n", "2", "--dist", "loadfile"]
         session.run("pytest", f"--junit-xml={report}", *tests)
         suite = ET.parse(report).getroot().find("testsuite")
         count = {name: int(suite.get(name)) for name in ("tests", "skipped")}

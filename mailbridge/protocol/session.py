@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
@@ -171,7 +171,9 @@ class Session:
     @property
     def answered_early(self) -> bool:
         """True if a reply came to something that is not written to its end."""
-        if not self._unanswered or self._awaited_has_left(self._unanswered[0], self._heard):
+        if not (self.has_input and self._unanswered):
+            return False
+        if self._awaited_has_left(self._unanswered[0], self._heard):
             return False
         return self.answer_is_here
 
@@ -184,7 +186,7 @@ class Session:
     @property
     def answer_is_here(self) -> bool:
         """True if a whole reply was received that nobody has taken."""
-        if self._peeked is None:
+        if self._peeked is None and self._parser.has_pending:
             self._peeked = self._parse()
         return self._peeked is not None
 
@@ -258,12 +260,11 @@ class Session:
             raise self._ended()  # A 421 to another command has answered them all.
         command, index = self._unanswered[0], self._heard
         self._current, self._place = command, index
-        reply = self._peeked or self._parse()
-        if reply is None:
+        if not self.answer_is_here:
             if self.eof:
                 raise self._ended()
             return None
-        self._peeked = None
+        reply, self._peeked = cast(Reply, self._peeked), None
         self._count(command, 1)
         reply, shown = self._parser.without_names(reply) if command.logs_in else (reply, reply)
         self.transcript.note(shown)

@@ -63,6 +63,8 @@ class Connection:
         self._deadline: float | None = None
         self._waiting_for: tuple[int, Need] | None = None
         self._limit: Deadline | None = None
+        # What was looked for when it was asked if it is alive need not be looked for again.
+        self._looked = False
 
     def connect(
         self,
@@ -100,8 +102,9 @@ class Connection:
         """
         self._limit = limit
         try:
-            if self.session.idle:
+            if self.session.idle and not self._looked:
                 self._look()
+            self._looked = False
             need = next(dialogue)
             while True:
                 try:
@@ -146,6 +149,7 @@ class Connection:
         """False if the server has closed the connection, or said anything unasked."""
         if self.session.idle:
             self._look()
+            self._looked = True
         return self.sock is not None and self.session.usable and not self.session.has_input
 
     def flush(self) -> None:
@@ -239,31 +243,30 @@ class Connection:
 
     def _write(self) -> bool:
         """Write what the session has. Stops where the server has closed or answered already."""
-        wrote = False
-        while True:
-            # A server may cut content short, or refuse it in the middle.
-            watchful = self.session.may_be_cut_short
-            chunks = self.session.data_to_send()
-            if not chunks:
-                return wrote
+        session, wrote = self.session, False
+        # A server may cut content short, or refuse it in the middle.
+        watchful = session.may_be_cut_short
+        while chunks := session.data_to_send():
             data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             for block in _blocks(data):
                 if watchful or block is not data:
                     self._look()
                 wrote = self._write_block(block)
                 if not wrote:
-                    self.session.stop_writing()
+                    session.stop_writing()
                     return True
+            watchful = session.may_be_cut_short
+        return wrote
 
     def _write_block(self, block: bytes | memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
         # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled away.
         deadline = self._after(self.timeouts.reply)
+        session, sock = self.session, self._connected()
         while block:
-            if self.session.eof or self.session.answered_early:
+            if session.eof or session.answered_early:
                 return False
-            sock = self._connected()
-            self.session.sending(len(block))
+            session.sending(len(block))
             try:
                 written = sock.send(block)
             except ssl.SSLWantReadError:
@@ -274,12 +277,12 @@ class Connection:
                 self._write_failed(exc)
                 return False
             else:
-                self.session.sent(written)
+                session.sent(written)
                 if written == len(block):
                     return True
                 block = memoryview(block)[written:]
                 continue
-            self.session.sent(0)
+            session.sent(0)
             ready = self._wait(event, deadline)
             if not ready:
                 raise self._timed_out(self.timeouts.reply, "for the server to read")

@@ -11,10 +11,6 @@ from typing import Any
 READ, WRITE = 1, 2
 
 
-def _seconds_until(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
-
-
 class Waiter:
     """Waits until one socket is ready: by `poll`, or by `select` where there is nothing better."""
 
@@ -25,11 +21,11 @@ class Waiter:
 
     def wait(self, events: int, deadline: float | None) -> int:
         """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
-        timeout = _seconds_until(deadline)
+        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
         if self._poll is None:
             reading = [self._fd] if events & READ else []
             writing = [self._fd] if events & WRITE else []
-            readable, writable, _ = select.select(reading, writing, [], timeout)
+            readable, writable, _ = select.select(reading, writing, [], seconds)
             return (READ if readable else 0) | (WRITE if writable else 0)
         if events != self._asked:
             asked = (select.POLLIN if events & READ else 0) | (
@@ -37,10 +33,8 @@ class Waiter:
             )
             self._poll.register(self._fd, asked)
             self._asked = events
-        return self._ready(events, None if timeout is None else math.ceil(timeout * 1000))
-
-    def _ready(self, events: int, milliseconds: int | None) -> int:
-        found = self._poll.poll(milliseconds)
+        # Rounded up: a time-out that is a little too short would be a loop without rest.
+        found = self._poll.poll(None if seconds is None else math.ceil(seconds * 1000))
         if not found:
             return 0
         event = found[0][1]
