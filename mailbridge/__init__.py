@@ -4,6 +4,8 @@ Three levels over one engine: `SMTP`, `SMTP_SSL`, `LMTP` (one session, smtplib's
 `Transport` (messages in, reports out); and the packages `mailbridge_django` and `mailbridge_flask`.
 """
 
+from typing import TYPE_CHECKING
+
 from .envelope import Address, Envelope
 from .errors import (
     AddressError,
@@ -59,6 +61,21 @@ from .sync.pool import close_pools
 from .sync.smtp import LMTP, SMTP, SMTP_SSL
 from .sync.transport import Transport
 
+if TYPE_CHECKING:
+    from .aio import AsyncLMTP, AsyncSMTP, AsyncTransport
+
+# asyncio takes longer to import than all of this, so it is when one of these is asked for.
+_OF_ASYNCIO = frozenset({"AsyncLMTP", "AsyncSMTP", "AsyncTransport"})
+
+
+def __getattr__(name: str) -> object:
+    if name in _OF_ASYNCIO:
+        from . import aio
+
+        return getattr(aio, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [  # noqa: RUF022 - in the order of a table of contents
     # one session
     "SMTP",
@@ -66,8 +83,11 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "LMTP",
     "quoteaddr",
     "quotedata",
+    "AsyncSMTP",
+    "AsyncLMTP",
     # mails in, reports out
     "Transport",
+    "AsyncTransport",
     "close_pools",
     "forget_relays",
     # values

@@ -25,10 +25,11 @@ from .options import TLS, Relay
 from .protocol import dialogue, sasl
 from .protocol.mail import Mail, Rcpt
 from .protocol.reply import Reply
+from .reach import literal_of
+from .resolve import look_up
 from .secret import Secret
-from .sync.connect import literal_of, open_socket
+from .sync.connect import open_socket
 from .sync.driver import Connection
-from .sync.resolve import look_up
 
 # A name with more addresses than this is not tried through to the end.
 MAX_ADDRESSES = 16

@@ -12,11 +12,12 @@ from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .esmtp import Esmtp
+from .link import Link
 from .options import Relay, RetryPolicy
 from .outgoing import Content, Outgoing, not_attempted, warn_of_refused
 from .protocol.transcript import Listener
 from .report import DeliveryReport, OnRefused
-from .stock import Lease, Link
+from .stock import Lease
 
 L = TypeVar("L", bound=Link)
 

@@ -17,28 +17,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from . import forks, policy
 from .deadline import Deadline, is_over
 from .errors import ConnectError, MailError, PoolTimeout
+from .link import Link
 from .options import Relay
-from .protocol.session import Session
 from .protocol.transcript import Listener
 from .report import DeliveryReport
-
-
-class Link(Protocol):
-    """A connection of either driver."""
-
-    session: Session
-
-    def alive(self) -> bool:
-        """False if the server has closed it, or said anything unasked."""
-        ...
-
-    def close(self) -> None:
-        """Close it at once. Nothing is said to the server."""
-        ...
-
-    def leave(self) -> None:
-        """QUIT and close, without waiting for the answer."""
-        ...
 
 
 class Turn(Protocol):

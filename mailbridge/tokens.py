@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +35,8 @@ class Wait:
 
     async def arun(self) -> None:
         """The same, in an event loop."""
+        import asyncio  # An application without a loop does without this.
+
         await asyncio.wrap_future(self.future)
 
 
@@ -97,6 +98,8 @@ class Call:
         try:
             given = self._provider()
             if isawaitable(given):
+                import asyncio
+
                 with ThreadPoolExecutor(1) as thread:
                     given = thread.submit(asyncio.run, _finish(given)).result()
             self.answer = _checked(given)
@@ -105,6 +108,8 @@ class Call:
 
     async def arun(self) -> None:
         """Await it; a blocking one runs in a thread."""
+        import asyncio
+
         try:
             if iscoroutinefunction(self._provider):
                 given = await self._provider()

@@ -39,8 +39,8 @@ VALUES = {
 }
 FUNCTIONS = {
     *("protocol", "policy", "message", "header", "render", "dkim", "outbox", "sendmail"),
-    *("outgoing", "fitting", "tls", "memory", "logins", "tokens"),
-    *("findings", "forks", "registry", "opening", "stock", "attempt", "route", "line"),
+    *("outgoing", "fitting", "tls", "memory", "logins", "tokens", "findings", "forks", "registry"),
+    *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]

@@ -244,6 +244,8 @@ class Session:
         while (reply := self.take_reply()) is None:
             try:
                 yield self._unanswered[0].need
+            except ProtocolViolation:
+                raise  # What stands behind it is no answer to anything.
             except Disconnected:
                 # A refused chunk is answered while those behind it are written, perhaps in vain.
                 if not self.answer_is_here:

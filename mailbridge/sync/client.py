@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import sys
-import time
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Self, TypeVar
 
-from ..envelope import Address
-from ..errors import Disconnected, HeloRefused, MailError, ResponseError
-from ..host import check_helo_name, host_and_port, parse_host, split_host_port
-from ..options import Timeouts
+from ..client import DEFAULT, Answer, BaseClient, Timeout, answer, fully_qualified_name
+from ..errors import Disconnected, HeloRefused, ResponseError
+from ..host import host_and_port
 from ..protocol import command, dialogue
-from ..protocol.extension import Extensions
-from ..protocol.reply import Reply
-from ..protocol.session import Dialogue, Session
-from ..secret import Secret
+from ..protocol.session import Dialogue
 from .driver import Connection
 
 T = TypeVar("T")
-Answer = tuple[int, bytes]
 
 
-class _Default:
-    def __repr__(self) -> str:
-        return "DEFAULT"
-
-
-#: Our time-outs for each phase, unless `socket.setdefaulttimeout` says otherwise.
-DEFAULT = _Default()
-Timeout = float | None | _Default
-
-
-class Client:
+class Client(BaseClient[Connection]):
     """One session with a server, command by command.
 
     Connects at once if `host` is given ("name", "name:port", "[v6]:port"). `timeout` in seconds
@@ -42,12 +23,6 @@ class Client:
     Raises ConnectError if there is no connection, GreetingRefused (SMTPConnectError) if the
     server does not greet with 220.
     """
-
-    default_port: ClassVar[int] = 25
-    ehlo_msg: str = "ehlo"
-    debuglevel: int = 0
-    _lmtp: ClassVar[bool] = False
-    _implicit_tls: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -57,28 +32,10 @@ class Client:
         timeout: Timeout = DEFAULT,
         source_address: tuple[str, int] | None = None,
     ) -> None:
-        self._host, self._port = host, port
-        self.timeout = timeout
-        self._timeouts = _timeouts(timeout)
-        self.source_address = source_address
-        self.local_hostname = fully_qualified_name() if local_hostname is None else local_hostname
-        self.user: str | None = None
-        self._password: Secret | None = None
-        self.command_encoding = "ascii"
-        self._session = Session(lmtp=self._lmtp)
-        self._connection: Connection | None = None
-        self._context: ssl.SSLContext | None = None
+        name = fully_qualified_name() if local_hostname is None else local_hostname
+        super().__init__(host, port, name, timeout, source_address)
         if host:
             self.connect(host, port)
-
-    @classmethod
-    def over(cls, connection: Connection, **kwargs: Any) -> Self:
-        """A client for a connection that is open already, such as `Transport.connection`."""
-        client = cls(**kwargs)
-        host, _, port = connection.host.rpartition(":")
-        client._host, client._port = host.strip("[]"), int(port) if port.isdigit() else 0
-        client._connection, client._session = connection, connection.session
-        return client
 
     def __enter__(self) -> Self:
         return self
@@ -96,59 +53,12 @@ class Client:
         finally:
             self.close()
 
-    # Attributes of smtplib's that live in the session.
-
     @property
     def sock(self) -> socket.socket | None:
         """The socket while connected, else None."""
         return None if self._connection is None else self._connection.sock
 
-    @property
-    def esmtp_features(self) -> Extensions:
-        """Extension keywords in lower case with their parameters, as EHLO said."""
-        return self._session.extensions
-
-    @esmtp_features.setter
-    def esmtp_features(self, features: Mapping[str, str]) -> None:
-        self._session.extensions = Extensions(features)
-
-    @property
-    def does_esmtp(self) -> bool:
-        """True after a successful EHLO."""
-        return self._session.esmtp
-
-    @does_esmtp.setter
-    def does_esmtp(self, esmtp: bool) -> None:
-        self._session.esmtp = bool(esmtp)
-
-    @property
-    def ehlo_resp(self) -> bytes | None:
-        """The text of the reply to EHLO, None before."""
-        return self._hello_text(esmtp=True)
-
-    @property
-    def helo_resp(self) -> bytes | None:
-        """The text of the reply to HELO, None before."""
-        return self._hello_text(esmtp=False)
-
-    def _hello_text(self, *, esmtp: bool) -> bytes | None:
-        hello = self._session.hello
-        return hello.message if hello is not None and self._session.esmtp is esmtp else None
-
-    @property
-    def password(self) -> str | None:
-        """The password of `login`, for `auth`."""
-        return None if self._password is None else self._password.reveal()
-
-    @password.setter
-    def password(self, password: str | None) -> None:
-        self._password = None if password is None else Secret(password)
-
     # Connecting.
-
-    def set_debuglevel(self, debuglevel: int) -> None:
-        """Print the dialogue to stderr if true; with a time of day if 2. Credentials are masked."""
-        self.debuglevel = debuglevel
 
     def connect(
         self,
@@ -163,18 +73,11 @@ class Client:
         """
         self.close()
         source_address = source_address or self.source_address
-        name, port = split_host_port(host, port)
-        name, port = parse_host(name), port or self.default_port
-        self._host, self._port = name, port
-        self._session = Session(lmtp=self._lmtp)
-        self._session.transcript.listener = self._show
-        where = host_and_port(name, port)
-        if self.debuglevel:
-            self._print_debug("connect:", (name, port))
+        name, port = self._renewed(host, port)
         self._connection = connection = Connection(
             self._session,
             self._timeouts,
-            where,
+            host_and_port(name, port),
             server_hostname=name,
             context=self._context,
         )
@@ -211,30 +114,13 @@ class Client:
             if not connection.open:
                 self.close()
 
-    def _locate(self, error: MailError) -> None:
-        error.located(
-            host=host_and_port(self._host, self._port) if self._host else None,
-            transcript=self._session.transcript.lines(),
-        )
-
-    def _show(self, side: str, lines: list[str]) -> None:
-        if self.debuglevel:
-            for line in lines:
-                self._print_debug("send:" if side == "C" else "reply:", repr(line))
-
-    def _print_debug(self, *args: object) -> None:
-        if self.debuglevel > 1:
-            print(time.strftime("%H:%M:%S"), *args, file=sys.stderr)
-        else:
-            print(*args, file=sys.stderr)
-
     # Commands of the caller's own.
 
     def send(self, s: str | bytes) -> None:
         """Write octets as they are; nothing checks or answers them. `data` is what you want."""
         if self._connection is None or self._connection.sock is None:
             raise Disconnected("please run connect() first")
-        self._session.send_raw(s.encode(self.command_encoding) if isinstance(s, str) else s)
+        self._session.send_raw(self._octets(s))
         self._connection.flush()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
@@ -259,13 +145,6 @@ class Client:
         """
         return self._command(self._raw(cmd, args))
 
-    def _raw(self, cmd: str, args: str) -> command.Raw:
-        words = (cmd, args) if args else (cmd,)
-        line = command.Raw(*words, secret=self._session.asked_for_secret)
-        if line.logs_in:
-            self._session.guard(names=[self.user or ""])
-        return line
-
     def _command(self, line: command.Command) -> Answer:
         return answer(self._run(self._session.command(line)))
 
@@ -288,10 +167,6 @@ class Client:
         if not 200 <= code < 300:
             raise HeloRefused(code, text)
 
-    def has_extn(self, opt: str) -> bool:
-        """Whether the server offers the extension; case is ignored."""
-        return self._session.extensions.offers(opt)
-
     def help(self, args: str = "") -> bytes:
         """HELP: the text of the reply."""
         return self.docmd("HELP", args)[1]
@@ -307,42 +182,10 @@ class Client:
 
     def verify(self, address: str) -> Answer:
         """VRFY: 250 and an address, or an error code and text. Many servers refuse to say."""
-        return self._ask_about("VRFY", address)
+        return self._command(self._about("VRFY", address))
 
     vrfy = verify
 
     def expn(self, address: str) -> Answer:
         """EXPN: the members of a list. Many servers refuse to say."""
-        return self._ask_about("EXPN", address)
-
-    def _ask_about(self, verb: str, address: str) -> Answer:
-        path = Address.parse(address).path(smtputf8=self.has_extn("smtputf8"))
-        # RFC 6531 section 3.7.4.2: a UTF-8 argument goes with the parameter.
-        return self._command(command.Raw(verb, path, *(() if path.isascii() else ("SMTPUTF8",))))
-
-
-def fully_qualified_name() -> str:
-    """This host's name for EHLO, or an address literal if it has none that is fit for it."""
-    name = socket.getfqdn()
-    if "." in name:
-        try:
-            return check_helo_name(name)
-        except ValueError:
-            return "[127.0.0.1]"
-    try:
-        return f"[{socket.gethostbyname(socket.gethostname())}]"
-    except OSError:
-        return "[127.0.0.1]"
-
-
-def answer(reply: Reply) -> Answer:
-    return reply.code, reply.message
-
-
-def _timeouts(timeout: Timeout) -> Timeouts:
-    if isinstance(timeout, _Default):
-        seconds = socket.getdefaulttimeout()
-        return Timeouts() if seconds is None else Timeouts.all(seconds)
-    if timeout == 0:
-        raise ValueError("Non-blocking socket (timeout=0) is not supported")
-    return Timeouts.all(timeout)
+        return self._command(self._about("EXPN", address))

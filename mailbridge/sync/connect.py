@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -11,14 +10,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import chain, zip_longest
 
-from ..errors import ConnectError, ConnectRefused, ConnectTimeout
+from ..errors import ConnectError
 from ..host import host_and_port
-from .resolve import AddressInfo, look_up
-
-# RFC 8305 section 5: so long an address is given before the next is tried beside it.
-ATTEMPT_DELAY = 0.25
+from ..reach import ATTEMPT_DELAY, by_family_in_turn, connect_error, race_error
+from ..resolve import AddressInfo, look_up
 
 
 def open_socket(
@@ -50,14 +46,6 @@ def open_socket(
         owner(sock)
         race.hand_over(sock)
         return sock
-
-
-def by_family_in_turn(found: Iterable[AddressInfo]) -> list[AddressInfo]:
-    """Addresses of both families in turn, each family in its order (RFC 8305 section 4)."""
-    families: dict[int, list[AddressInfo]] = {}
-    for info in dict.fromkeys(found):
-        families.setdefault(info[0], []).append(info)
-    return [info for info in chain(*zip_longest(*families.values())) if info is not None]
 
 
 class _Race:
@@ -136,34 +124,7 @@ class _Race:
 
     def error(self, host: str, where: str) -> ConnectError:
         """What became of each address."""
-        late = TimeoutError(errno.ETIMEDOUT, "no answer")
-        failed = [*self._failed, *((name, late) for name in self._trying.values())]
-        tried = ", ".join(f"{name} ({exc.strerror or exc})" for name, exc in failed)
-        if self._left:
-            tried += f"{', ' if tried else ''}{len(self._left)} not tried"
-        reasons = [exc for _, exc in failed] or [late]
-        known = len(reasons) == 1 and failed and failed[0][0] == host
-        return _connect_error(reasons, "" if known else tried, where)
-
-
-def _connect_error(reasons: list[OSError], tried: str, where: str) -> ConnectError:
-    """The error for addresses that failed: of several reasons the one that tells most."""
-    kinds = (TimeoutError, ConnectionRefusedError, OSError)
-    reason = min(reasons, key=lambda exc: [isinstance(exc, kind) for kind in kinds].index(True))
-    tried = f"; tried {tried}" if tried else ""
-    error: ConnectError
-    if isinstance(reason, TimeoutError):
-        error = ConnectTimeout(f"no connection within the connect time-out{tried}")
-        error.advice = "Check host and port, and whether a firewall drops connections to it"
-    elif isinstance(reason, ConnectionRefusedError):
-        error = ConnectRefused(f"connection refused: nothing listens on this port{tried}")
-        error.advice = "Check host and port, and whether the mail server runs"
-    else:
-        error = ConnectError(f"cannot connect{tried or f': {reason.strerror or reason}'}")
-    error.errno = reason.errno
-    error.__cause__ = reason
-    error.located(host=where, phase="connect")
-    return error
+        return race_error(host, where, self._failed, self._trying.values(), len(self._left))
 
 
 def _unix_socket(
@@ -176,19 +137,8 @@ def _unix_socket(
         sock.connect(path)
     except OSError as exc:
         sock.close()
-        raise _connect_error([exc], "", path) from exc
+        raise connect_error([exc], "", path) from exc
     except BaseException:
         sock.close()
         raise
     return sock
-
-
-def literal_of(sock: socket.socket) -> str:
-    """The address literal of our end, for EHLO where no name is known (RFC 5321 4.1.4)."""
-    with contextlib.suppress(OSError, IndexError, TypeError):
-        host = str(sock.getsockname()[0]).partition("%")[0]
-        if ":" in host:
-            return f"[IPv6:{host}]"
-        if host:
-            return f"[{host}]"
-    return "[127.0.0.1]"

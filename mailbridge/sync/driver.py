@@ -14,17 +14,11 @@ from collections.abc import Iterable
 from typing import TypeVar, cast
 
 from ..deadline import Deadline, is_over, shortest
-from ..errors import (
-    ConnectTimeout,
-    Disconnected,
-    MailError,
-    ReplyTimeout,
-    TLSError,
-)
-from ..options import Timeouts
+from ..errors import ConnectTimeout, Disconnected, MailError
+from ..link import Link
 from ..protocol.command import Errand, Need, Quit
-from ..protocol.session import Dialogue, Session
-from ..tls import handshake_error, inspect, keep_session, session_for
+from ..protocol.session import Dialogue
+from ..tls import handshake_error, inspect
 from .connect import open_socket
 from .wait import READ, WRITE, Waiter
 
@@ -32,39 +26,17 @@ T = TypeVar("T")
 
 # Large enough that a block costs one system call, small enough that a stalled reader shows.
 BLOCK = 64 * 1024
-# The mail is delivered by then; its sender should not wait for a server that will not part.
-PATIENCE_AT_QUIT = 5.0
 _WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 
 
-class Connection:
-    """A session and, once `connect` was called, its socket. `host` is "name:port", for errors."""
+class Connection(Link):
+    """A session and, once `connect` was called, its socket."""
 
-    def __init__(
-        self,
-        session: Session,
-        timeouts: Timeouts,
-        host: str,
-        *,
-        server_hostname: str | None = None,
-        context: ssl.SSLContext | None = None,
-        pins: tuple[str, ...] = (),
-        resumes: bool = False,
-    ) -> None:
-        self.sock: socket.socket | None = None
-        self._waiter: Waiter | None = None
-        self.session = session
-        self.timeouts = timeouts
-        self.host = host
-        self.server_hostname = server_hostname
-        self.context = context
-        self.pins = pins
-        self._resumes = resumes
-        self._deadline: float | None = None
-        self._waiting_for: tuple[int, Need] | None = None
-        self._limit: Deadline | None = None
-        # What was looked for when it was asked if it is alive need not be looked for again.
-        self._looked = False
+    sock: socket.socket | None = None
+    _waiter: Waiter | None = None
+    _deadline: float | None = None
+    # What was looked for when it was asked if it is alive need not be looked for again.
+    _looked = False
 
     def connect(
         self,
@@ -84,9 +56,7 @@ class Connection:
             sock.setblocking(False)
         except ConnectTimeout as exc:
             self.close()
-            if is_over(limit):
-                exc.args = (f"no connection within {limit}",)
-                exc.advice = "Raise deadline, if the server may take longer"
+            self._blame(exc, limit)
             raise
         except BaseException:
             self.close()
@@ -116,12 +86,7 @@ class Connection:
         except StopIteration as done:
             return self._finish(cast(T, done.value))
         except MailError as exc:
-            phase = self.session.phase
-            exc.located(
-                host=self.host,
-                phase=str(phase),
-                transcript=self.session.transcript.lines(),
-            )
+            self._locate(exc)
             if not self.session.usable:
                 self.close()
             raise
@@ -144,6 +109,11 @@ class Connection:
     def open(self) -> bool:
         """False once the socket is closed."""
         return self.sock is not None
+
+    @property
+    def tls(self) -> ssl.SSLSocket | None:
+        """The TLS of the connection, None without."""
+        return self.sock if isinstance(self.sock, ssl.SSLSocket) else None
 
     def alive(self) -> bool:
         """False if the server has closed the connection, or said anything unasked."""
@@ -192,19 +162,9 @@ class Connection:
         if self.session.eof or self.session.answer_is_here:
             return
         seconds = self._seconds(need)
-        waiting_for = (self.session.answered, need)
-        if wrote or waiting_for != self._waiting_for:
-            self._waiting_for = waiting_for
+        if self._waits_anew(need, wrote):
             self._deadline = self._after(seconds)
         self._read(self._deadline, seconds)
-
-    def _seconds(self, need: Need) -> float | None:
-        if need is Need.FINAL_REPLY:
-            return self.timeouts.final_reply
-        reply = self.timeouts.reply
-        if need is Need.GOODBYE:
-            return PATIENCE_AT_QUIT if reply is None else min(reply, PATIENCE_AT_QUIT)
-        return reply
 
     # Reading.
 
@@ -302,15 +262,14 @@ class Connection:
 
     def handshake(self) -> None:
         """Wrap the socket in TLS. Raises TLSError or CertificateError, and the socket is closed."""
-        if self.context is None:
-            raise TLSError("no TLS context was given for this connection")
+        context = self._context()
         deadline = self._after(self.timeouts.connect)
         try:
-            self.sock = sock = self.context.wrap_socket(
+            self.sock = sock = context.wrap_socket(
                 self._connected(),
                 do_handshake_on_connect=False,
                 server_hostname=self.server_hostname,
-                session=session_for(self.context, self._key) if self._resumes else None,
+                session=self._session_to_resume(),
             )
             while True:
                 try:
@@ -322,9 +281,7 @@ class Connection:
                 except ssl.SSLWantWriteError:
                     event = WRITE
                 if not self._wait(event, deadline):
-                    error = self._timed_out(self.timeouts.connect, "for the TLS handshake")
-                    error.advice = "If this port does not start with TLS, use tls='starttls'"
-                    raise error
+                    raise self._handshake_timed_out()
         except (MailError, OSError, ValueError) as exc:
             self.close()
             if isinstance(exc, MailError):
@@ -334,14 +291,10 @@ class Connection:
             self.close()
             raise
 
-    @property
-    def _key(self) -> tuple[str, str | None, tuple[str, ...]]:
-        return self.host, self.server_hostname, self.pins
-
     def keep_session(self) -> None:
         """Let the next connection resume this one's TLS. To be called when something was read."""
-        if self._resumes and self.context is not None and isinstance(self.sock, ssl.SSLSocket):
-            keep_session(self.context, self._key, self.sock.session)
+        if self.tls is not None:
+            self._keep(self.tls)
 
     # Errors.
 
@@ -361,23 +314,6 @@ class Connection:
         if self._limit is None:
             return end
         return self._limit.at if end is None else min(end, self._limit.at)
-
-    def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:
-        self.session.abandon("timed out")
-        if is_over(self._limit):
-            late = ReplyTimeout(f"{self._limit} is over, waiting {what}")
-            late.advice = "Raise deadline, if the server may take longer"
-            return late
-        error = ReplyTimeout(f"timed out after {seconds:g} s waiting {what}")
-        if self.session.hello is None and not self.session.tls and not self.session.answered:
-            error.advice = (
-                "If this port speaks TLS from the first byte, as 465 does, use tls='implicit'"
-            )
-        return error
-
-    def _lost(self, exc: OSError) -> Disconnected:
-        self.session.abandon("the connection was lost")
-        return Disconnected(f"the connection was lost: {exc.strerror or exc}")
 
 
 def _blocks(data: bytes) -> Iterable[bytes | memoryview]:

@@ -15,7 +15,7 @@ from ..deadline import Deadline, shortest
 from ..errors import MailError
 from ..options import Relay
 from ..protocol.transcript import Listener
-from .connect import literal_of
+from ..reach import literal_of
 from .driver import Connection
 
 Lease = stock.Lease[Connection]

@@ -9,18 +9,17 @@ from __future__ import annotations
 import email.message
 import ssl
 from collections.abc import Callable, Sequence
-from typing import cast
 
-from ..errors import AuthenticationFailed, MailError, NotSupported
+from ..client import DEFAULT, Answer, Timeout, answer
+from ..errors import MailError
 from ..message import flattened
 from ..protocol import auth, delivery, dialogue
 from ..protocol.content import Buffer, canonical
-from ..protocol.mail import Mail, Rcpt
-from ..protocol.sasl import Credentials, cram_md5_response
+from ..protocol.sasl import Credentials
 from ..secret import Secret
 from ..sendmail import Submission
 from ..tls import tls_context
-from .client import DEFAULT, Answer, Client, Timeout, answer
+from .client import Client
 
 
 class SMTP(Client):
@@ -40,17 +39,11 @@ class SMTP(Client):
         Raises ValueError for a bad address or option, SMTPNotSupportedError for SMTPUTF8 where
         the server does not offer it.
         """
-        options = tuple(options) if self.does_esmtp else ()
-        smtputf8 = any(option.upper() == "SMTPUTF8" for option in options)
-        if smtputf8 and not self.has_extn("smtputf8"):
-            raise NotSupported("SMTPUTF8 not supported by server")
-        self.command_encoding = "utf-8" if smtputf8 else "ascii"
-        return self._command(Mail(sender or None, options, smtputf8))
+        return self._command(self._mail(sender, options))
 
     def rcpt(self, recip: str, options: Sequence[str] = ()) -> Answer:
         """RCPT: one recipient. Raises ValueError for a bad address or option."""
-        options = tuple(options) if self.does_esmtp else ()
-        return self._command(Rcpt(recip, options, self._session.smtputf8))
+        return self._command(self._rcpt(recip, options))
 
     def data(self, msg: str | bytes) -> Answer:
         """DATA and the content. Line ends become CRLF and leading dots are doubled.
@@ -104,11 +97,7 @@ class SMTP(Client):
         flat = flattened(msg, from_addr, to_addrs)
         if flat.needs_smtputf8:
             self.ehlo_or_helo_if_needed()
-            if not self.has_extn("smtputf8"):
-                raise NotSupported(
-                    "One or more source or delivery addresses require internationalized email"
-                    " support, but the server does not advertise the required SMTPUTF8 capability"
-                )
+            self._check_header_support()
             mail_options = (*mail_options, "SMTPUTF8", "BODY=8BITMIME")
         return self.sendmail(
             flat.sender,
@@ -174,35 +163,7 @@ class SMTP(Client):
         `authobject()` returns the initial response or None, `authobject(challenge)` the answer to
         a challenge (bytes), both as text. Raises SMTPAuthenticationError.
         """
-        self._login_asked = False
-        self._session.guard(names=[self.user or ""])
-        first = authobject() if initial_response_ok else None
-        initial = None if first is None else first.encode()
-
-        def respond(challenge: bytes) -> bytes:
-            return cast(str, authobject(challenge)).encode()
-
-        reply = self._run(auth.authenticate(self._session, mechanism.upper(), initial, respond))
-        if reply.code != 235:
-            raise AuthenticationFailed.of(reply)
-        return answer(reply)
-
-    def auth_plain(self, challenge: bytes | None = None) -> str:
-        """PLAIN for `auth`, with `user` and `password`."""
-        return f"\0{self.user}\0{self.password}"
-
-    def auth_login(self, challenge: bytes | None = None) -> str | None:
-        """LOGIN for `auth`: the user at first, the password when asked again."""
-        if challenge is None or not self._login_asked:
-            self._login_asked = True
-            return self.user
-        return self.password
-
-    def auth_cram_md5(self, challenge: bytes | None = None) -> str | None:
-        """CRAM-MD5 for `auth`. The server speaks first."""
-        if challenge is None:
-            return None
-        return cram_md5_response(str(self.user), Secret(str(self.password)), challenge)
+        return self._run(self._exchange(mechanism, authobject, initial_response_ok))
 
 
 class SMTP_SSL(SMTP):

@@ -16,8 +16,7 @@ from django.conf import settings
 import mailbridge
 import mailbridge_django
 import mailbridge_flask
-from mailbridge import Envelope, Relay, RetryPolicy, Transport
-from mailbridge.sync import driver
+from mailbridge import Envelope, Relay, RetryPolicy, Transport, link
 from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, transport
@@ -195,7 +194,7 @@ def test_a_flood_of_replies_while_we_write() -> None:
 def test_early_refusal(way: str, early: str, then: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Early 4yz or 5yz in the middle of the content, by DATA or BDAT: read and reported."""
     # What a silent server is waited for once the mail's outcome is known.
-    monkeypatch.setattr(driver, "PATIENCE_AT_QUIT", 0.1)
+    monkeypatch.setattr(link, "PATIENCE_AT_QUIT", 0.1)
     done = threading.Event()
     big = b"x" * 76 + b"\r\n"
     ends = {

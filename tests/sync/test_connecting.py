@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import mailbridge
-from mailbridge import LMTP, SMTP
-from mailbridge.sync import connect, resolve
+from mailbridge import LMTP, SMTP, resolve
+from mailbridge.sync import connect
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, transport
@@ -236,7 +236,7 @@ def test_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
         connect.open_socket("127.0.0.1", port, 5).close()
         monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest: real("127.0.0.1", *rest))
         connect.open_socket("mail.invalid", port, 5).close()
-    assert not resolve._under_way
+    assert not resolve.under_way
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")

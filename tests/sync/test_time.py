@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 import mailbridge
-from mailbridge.sync import driver
+from mailbridge import link
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, transport
@@ -178,8 +178,8 @@ def test_final_reply_may_take_longer(smtpd: ScriptedServer) -> None:
 
 def test_quit_is_waited_for_briefly(smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that never answers QUIT costs seconds, not the time-out of a reply."""
-    assert driver.PATIENCE_AT_QUIT <= 10
-    monkeypatch.setattr(driver, "PATIENCE_AT_QUIT", TIMEOUT)
+    assert link.PATIENCE_AT_QUIT <= 10
+    monkeypatch.setattr(link, "PATIENCE_AT_QUIT", TIMEOUT)
     smtpd.silent("QUIT")
     with within(2):
         assert transport(smtpd, timeout=60).send(ENVELOPE, CONTENT).accepted == (TO,)

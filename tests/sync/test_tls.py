@@ -332,8 +332,8 @@ def _resumed(server: ScriptedServer, **options: Any) -> bool:
     with transport(server, **options) as sender:
         sender.send(ENVELOPE, CONTENT)
         assert sender.connection is not None
-        assert isinstance(sender.connection.sock, ssl.SSLSocket)
-        resumed = bool(sender.connection.sock.session_reused)
+        assert sender.connection.tls is not None
+        resumed = bool(sender.connection.tls.session_reused)
     mailbridge.close_pools()
     return resumed
 

@@ -14,8 +14,8 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeAlias
 
-from .. import forks
-from ..errors import ConnectError, ConnectTimeout, HostNotFound
+from . import forks
+from .errors import ConnectError, ConnectTimeout, HostNotFound
 
 #: Family, type, protocol, canonical name and address, as `getaddrinfo` gives them.
 AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
@@ -29,35 +29,45 @@ def look_up(host: str, port: int, deadline: float | None, where: str) -> Found:
     """
     try:
         found = _by_deadline(host, port, deadline)
-    except TimeoutError:
-        late = ConnectTimeout("the host name did not resolve within the connect time-out")
-        late.advice = "Check the name service"
-        raise _located(late, where) from None
-    except (socket.gaierror, UnicodeError) as exc:
+    except (TimeoutError, socket.gaierror, UnicodeError) as exc:
+        raise not_found(exc, where) from exc
+    return checked(found, host, where)
+
+
+def not_found(exc: OSError | UnicodeError, where: str) -> ConnectError:
+    """The error for a look-up that failed, or that took too long (TimeoutError)."""
+    error: ConnectError
+    if isinstance(exc, TimeoutError):
+        error = ConnectTimeout("the host name did not resolve within the connect time-out")
+        error.advice = "Check the name service"
+    else:
         reason = exc.strerror if isinstance(exc, OSError) else str(exc)
         error = HostNotFound(f"the host name does not resolve: {reason}")
         error.errno = getattr(exc, "errno", None)
         error.advice = "Check the host option for a typing error, and the name service"
-        raise _located(error, where) from exc
-    if not found:
-        raise _located(HostNotFound(f"{host!r} has no address"), where)
-    return found
-
-
-def _located(error: ConnectError, where: str) -> ConnectError:
     error.located(host=where, phase="connect")
     return error
 
 
+def checked(found: Found, host: str, where: str) -> Found:
+    """The addresses that were found. Raises HostNotFound if there are none."""
+    if not found:
+        error = HostNotFound(f"{host!r} has no address")
+        error.located(host=where, phase="connect")
+        raise error
+    return found
+
+
 def _by_deadline(host: str, port: int, deadline: float | None) -> Found:
-    if deadline is None or _is_known_here(host):
-        return _ask(host, port)
-    return _under_way.future(host, port).result(max(0.0, deadline - time.monotonic()))
+    if deadline is None or is_known_here(host):
+        return ask(host, port)
+    return under_way.future(host, port).result(max(0.0, deadline - time.monotonic()))
 
 
-def _is_known_here(host: str) -> bool:
+def is_known_here(host: str) -> bool:
+    """True if no name service is asked."""
     if host == "localhost":
-        return True  # RFC 6761 section 6.3: no name service is asked.
+        return True  # RFC 6761 section 6.3
     try:
         ip_address(host.partition("%")[0])
     except ValueError:
@@ -65,7 +75,8 @@ def _is_known_here(host: str) -> bool:
     return True
 
 
-def _ask(host: str, port: int) -> Found:
+def ask(host: str, port: int) -> Found:
+    """The addresses of `host`, however long that takes."""
     return list(socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM))
 
 
@@ -91,6 +102,8 @@ class _UnderWay:
         """The addresses of `host`, as soon as they are known."""
         key = host, port
         mine: Future[Found] = Future()
+        # One who gives up waiting must not cancel it for the others.
+        mine.set_running_or_notify_cancel()
         with self._lock:
             future = self._futures.setdefault(key, mine)
         if future is mine:
@@ -106,7 +119,7 @@ class _UnderWay:
         found: Found = []
         failure: BaseException | None = None
         try:
-            found = _ask(*key)
+            found = ask(*key)
         except BaseException as exc:
             failure = exc
         with self._lock:
@@ -118,4 +131,5 @@ class _UnderWay:
             future.set_result(found)
 
 
-_under_way = _UnderWay()
+#: The look-ups of this process.
+under_way = _UnderWay()

@@ -1,0 +1,103 @@
+"""Many mails over one connection, pipelined, or over several at once, in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from ..envelope import Envelope
+from ..outgoing import Content, warn_of_refused
+from ..report import DeliveryReport, OnRefused
+
+if TYPE_CHECKING:
+    from .transport import AsyncTransport
+
+# Mails that a task takes at a time: enough that their group goes out behind another's content.
+SHARE = 20
+Mail = tuple[Envelope, Content]
+
+
+class Batch:
+    """The mails of one `send_many`. Holds no more of them than are on their way."""
+
+    def __init__(
+        self,
+        transport: AsyncTransport,
+        mails: Iterable[Mail] | AsyncIterable[Mail],
+        on_refused: OnRefused,
+        concurrency: int = 1,
+        deadline: float | None = None,
+    ) -> None:
+        self._transport = transport
+        self._mails = _each(mails)
+        self._on_refused = on_refused
+        self._concurrency = concurrency
+        self._deadline = deadline
+
+    async def reports(self) -> AsyncGenerator[DeliveryReport]:
+        """A report for each mail, in their order."""
+        chosen = self._in_tasks() if self._concurrency > 1 else self._in_line(self._mails)
+        async with aclosing(chosen) as reports:
+            async for report in reports:
+                if report.failure(self._on_refused) is None:
+                    warn_of_refused(report, self._on_refused)
+                yield report
+
+    async def _in_tasks(self) -> AsyncGenerator[DeliveryReport]:
+        running: deque[asyncio.Task[list[DeliveryReport]]] = deque()
+        try:
+            while True:
+                while len(running) <= self._concurrency and (share := await self._share()):
+                    running.append(asyncio.create_task(self._all_in_line(share)))
+                if not running:
+                    return
+                # It stays in the queue until it is done, so that it is not left alone.
+                reports = await running[0]
+                running.popleft()
+                for report in reports:
+                    yield report
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _all_in_line(self, share: list[Mail]) -> list[DeliveryReport]:
+        return [report async for report in self._in_line(_each(share))]
+
+    async def _share(self) -> list[Mail]:
+        share: list[Mail] = []
+        while len(share) < SHARE and (mail := await anext(self._mails, None)) is not None:
+            share.append(mail)
+        return share
+
+    async def _in_line(self, mails: AsyncIterator[Mail]) -> AsyncGenerator[DeliveryReport]:
+        line = await self._transport.line(self._on_refused, self._deadline)
+        error: Exception | None = None
+        try:
+            while True:
+                try:
+                    mail = await anext(mails, None)
+                except Exception as exc:
+                    mail, error = None, exc  # It waits for the mail before it.
+                if mail is None:
+                    break
+                for report in await self._transport.take(line.put(*mail)):
+                    yield report
+            for report in await self._transport.take(line.end()):
+                yield report
+            if error is not None:
+                raise error
+        finally:
+            line.close()
+
+
+async def _each(mails: Iterable[Mail] | AsyncIterable[Mail]) -> AsyncGenerator[Mail]:
+    if isinstance(mails, AsyncIterable):
+        async for mail in mails:
+            yield mail
+    else:
+        for mail in mails:
+            yield mail

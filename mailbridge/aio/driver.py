@@ -1,0 +1,182 @@
+"""The asyncio driver: steps dialogues from the callbacks of a transport.
+
+A dialogue goes on as soon as its reply is here, in the callback that brought it; the task that
+waits for its result is woken once, at the end. Reading goes on while writing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar, cast
+
+from ..deadline import Deadline, is_over, shortest
+from ..errors import Disconnected, MailError
+from ..protocol.command import Errand, Need
+from ..protocol.session import Dialogue
+from ..report import DeliveryReport
+from .wire import Wire
+
+T = TypeVar("T")
+
+
+class Connection(Wire):
+    """A session on its wire, and the dialogue that is running over it."""
+
+    # What the dialogue waits for, how it ended, and who waits for that.
+    _dialogue: Dialogue[Any] | None = None
+    _need: Need | None = None
+    _errand: Errand | None = None
+    _end: tuple[Any, BaseException | None] | None = None
+    _waiter: asyncio.Future[None] | None = None
+
+    async def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
+        """Run a dialogue to its end, or to its `limit`, and return its result.
+
+        Loss of the connection and time-outs are thrown into it. A MailError that leaves it is
+        given host, phase and transcript. Whenever the session is not usable any more, or the
+        task is cancelled in the middle of a transaction, the connection is closed. The
+        CancelledError then has the `report` on a mail that was on its way.
+        """
+        if self._dialogue is not None:
+            dialogue.close()
+            raise RuntimeError("this connection is in the middle of a dialogue")
+        self._dialogue, self._end, self._waiting_for = dialogue, None, None
+        self._limit = limit
+        try:
+            if self.session.idle:
+                self._look()
+            value = await self._run()
+        except MailError as exc:
+            self._locate(exc)
+            if not self.session.usable:
+                self.close()
+            raise
+        except BaseException as exc:
+            self._interrupted(exc)
+            raise
+        finally:
+            self._dialogue = self._need = self._errand = self._waiter = self._limit = None
+        if self.session.unusable_because is not None:
+            self.close()
+        return cast(T, value)
+
+    async def _run(self) -> Any:
+        self._step()
+        while self._end is None:
+            if self._errand is not None:
+                errand, self._errand = self._errand, None
+                self._step(await self._ran(errand))
+            else:
+                self._waiter = self._loop.create_future()
+                await self._waiter
+        value, error = self._end
+        if error is not None:
+            raise error
+        return value
+
+    async def _ran(self, errand: Errand) -> MailError | None:
+        """Run an errand. Returns the error if the limit was reached."""
+        try:
+            async with asyncio.timeout(shortest(None, self._limit)):
+                await errand.arun()
+        except TimeoutError:
+            if not is_over(self._limit):
+                raise
+            return self._timed_out(None, "for a login or a token under way")
+        return None
+
+    def _interrupted(self, exc: BaseException) -> None:
+        """Leave nothing half done. The next mail must not continue this one's transaction."""
+        dialogue, self._dialogue, self._need = self._dialogue, None, None
+        if self.session.in_transaction or not self.session.usable:
+            self.close()
+        value = None if self._end is None else self._end[0]
+        if self._end is None and dialogue is not None:
+            try:
+                # So it also lets go of what it holds for others (a login under way).
+                dialogue.throw(Disconnected("the task was cancelled"))
+            except StopIteration as done:
+                value = done.value
+            except Exception as other:
+                other.__traceback__ = None
+            dialogue.close()
+        if isinstance(value, DeliveryReport):
+            exc.report = value  # type: ignore[attr-defined]
+
+    # The dialogue goes on.
+
+    def _step(self, error: MailError | None = None) -> None:
+        """Go on with the dialogue, until it has to wait or has ended."""
+        dialogue = self._dialogue
+        if dialogue is None or self._end is not None:
+            return
+        self._need = None
+        try:
+            while True:
+                need = next(dialogue) if error is None else dialogue.throw(error)
+                error = None
+                if not isinstance(need, Need):
+                    self._errand = need
+                    break
+                try:
+                    if not self._begun(need):
+                        self._need = need
+                        return
+                except MailError as exc:
+                    error = exc
+        except StopIteration as done:
+            self._end = done.value, None
+        except BaseException as exc:
+            self._end = None, exc
+        self._timer.clear()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _begun(self, need: Need) -> bool:
+        """Begin to wait. True if there is nothing to wait for."""
+        return self._begin_tls() if need is Need.TLS else self._satisfied(need)
+
+    def _satisfied(self, need: Need) -> bool:
+        """Write what there is to write. True if what the dialogue needs is here."""
+        if need is Need.TLS:
+            return self._records is not None and self._records.established
+        session = self.session
+        self._write()
+        if self._is_writing:
+            if not (session.eof or session.answered_early):
+                return False
+            self._stop_writing()
+        if session.eof or session.answer_is_here:
+            return True
+        self._connected()
+        if self._waits_anew(need, self._wrote):
+            self._timer.set(shortest(self._seconds(need), self._limit))
+        self._wrote = False
+        return False
+
+    def _go_on(self, *, heard: bool = False) -> None:
+        need = self._need
+        if need is None:
+            return
+        if heard and need is not Need.TLS and not self._is_writing:
+            self._step()  # If it is no whole reply yet, the dialogue says so.
+            return
+        try:
+            if self._satisfied(need):
+                self._step()
+        except MailError as exc:
+            self._step(exc)
+
+    def _fail(self, error: MailError) -> None:
+        if self._need is not None:
+            self._step(error)
+
+    def _late(self) -> None:
+        need = self._need
+        if need is Need.TLS:
+            error = self._handshake_timed_out()
+        elif need is None or self._held:
+            error = self._timed_out(self.timeouts.reply, "for the server to read")
+        else:
+            error = self._timed_out(self._seconds(need), "for the server's reply")
+        self._step(error)

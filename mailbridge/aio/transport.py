@@ -1,0 +1,194 @@
+"""AsyncTransport: mails in, reports out, in an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Any, Self, TypeVar, cast
+
+from .. import attempt as tries
+from .. import policy
+from ..convert import seconds
+from ..deadline import Deadline
+from ..envelope import Envelope
+from ..errors import MailError
+from ..line import Line
+from ..options import Relay
+from ..outgoing import Content, Outgoing
+from ..report import DeliveryReport, OnRefused
+from ..route import Route
+from .batch import Batch
+from .driver import Connection
+from .pool import Lease, pool_for
+
+T = TypeVar("T")
+
+
+class AsyncTransport(Route[Connection]):
+    """Sends mail through a relay, or the next of several. Safe to share between tasks.
+
+    Takes what `Transport` takes. Connections come from the running loop's pool and go back to it;
+    between `open()` and `close()`, or inside ``async with``, one is kept for this transport. A
+    task that is cancelled leaves no session in the middle of a mail; its CancelledError has the
+    `report` on the mail that was on its way.
+    """
+
+    def _start(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, kind: object, error: object, traceback: object) -> None:
+        await self.close()
+
+    async def open(self) -> bool:
+        """Lease a connection now and keep it. True if that was done, False if it was open.
+
+        It takes no longer than a send may take. Raises ConnectError, TLSError,
+        AuthenticationFailed or another MailError.
+        """
+        async with self._lock:
+            if self._kept is not None and self._kept.connection.alive():
+                return False
+            self._let_go()
+            self._kept = await self._first_that_opens(self._running or self.begin())
+            self._open = True
+            return True
+
+    async def _first_that_opens(self, deadline: Deadline | None) -> Lease:
+        *others, last = self.order()
+        for relay in others:
+            try:
+                return await pool_for(relay).acquire(listener=self.listener, deadline=deadline)
+            except MailError as error:
+                if not policy.may_fail_over(DeliveryReport({}, error=error)):
+                    raise
+        return await pool_for(last).acquire(listener=self.listener, deadline=deadline)
+
+    async def close(self) -> None:
+        """Give the kept connection back to the pool, if there is one. Never raises."""
+        async with self._lock:
+            self._open = False
+            self._let_go()
+
+    def _let_go(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.give_back()
+
+    async def send(
+        self,
+        envelope: Envelope,
+        content: Content,
+        *,
+        mail_options: Iterable[str] = (),
+        rcpt_options: Iterable[str] = (),
+        on_refused: OnRefused | str | None = None,
+        deadline: float | None = None,
+    ) -> DeliveryReport:
+        """Send one mail and return the report on every recipient.
+
+        After `deadline` seconds it is over, whatever it waits for: a free connection, the
+        network, another try, or a reply.
+
+        Raises what `on_refused` says of refused recipients (RecipientsRefused,
+        SomeRecipientsRefused), SenderRefused, MessageRefused, DeliveryInDoubt, ConnectError,
+        TLSError, AuthenticationFailed, Disconnected: each with its `report`.
+        """
+        on_refused = self._policy(on_refused)
+        by = self.begin(deadline)
+        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused, by)
+        return self.settle(await self.submit(outgoing), on_refused)
+
+    def send_many(
+        self,
+        mails: Iterable[tuple[Envelope, Content]] | AsyncIterable[tuple[Envelope, Content]],
+        *,
+        on_refused: OnRefused | str | None = None,
+        concurrency: int = 1,
+        deadline: float | None = None,
+    ) -> AsyncGenerator[DeliveryReport]:
+        """Send mails as they come, and yield a report for each, in their order.
+
+        Nothing is raised for a mail that fails: its report says so, and `report.failure()` is
+        the error. One connection carries them all, pipelined where the server allows; with
+        `concurrency` that many connections do, each in a task of its own. `deadline` is for
+        each mail by itself.
+        """
+        deadline = seconds("deadline", deadline)
+        return Batch(self, mails, self._policy(on_refused), concurrency, deadline).reports()
+
+    async def attempt(
+        self,
+        envelope: Envelope,
+        content: Content,
+        *,
+        mail_options: Iterable[str] = (),
+        rcpt_options: Iterable[str] = (),
+        on_refused: OnRefused = OnRefused.RAISE,
+        deadline: float | None = None,
+    ) -> DeliveryReport:
+        """Like `send`, but every failure is in the report. Raises for invalid input only."""
+        by = self.begin(deadline)
+        outgoing = self.outgoing(envelope, content, mail_options, rcpt_options, on_refused, by)
+        return await self.submit(outgoing)
+
+    # Trying, and trying again.
+
+    async def submit(self, outgoing: Outgoing) -> DeliveryReport:
+        """Try a mail at the relays in turn, and again, as far as `retry` allows."""
+        relays = self.order()
+        report = await self._try(relays[0], outgoing)
+        if self.may_go_on(report):
+            report = await self.take(tries.again(outgoing, report, relays, self.retry))
+        return report
+
+    async def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
+        """One try at one relay; two if a kept connection turns out to be dead."""
+        if self._kept is not None:
+            async with self._lock:
+                if self._keeps(relay):
+                    return await self.take(self._over_kept(outgoing))
+        return await self.take(tries.at(pool_for(relay), outgoing))
+
+    async def take(self, steps: tries.Steps[T]) -> T:
+        """Take each step, to the end, and return the result."""
+        try:
+            step = next(steps)
+            while True:
+                try:
+                    result = await self._take(step)
+                except BaseException as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(result)
+        except StopIteration as done:
+            return cast(T, done.value)
+
+    async def _take(self, step: tries.Step) -> Any:
+        match step:
+            case tries.Converse(lease, dialogue, deadline):
+                return await lease.connection.run(dialogue, deadline)
+            case tries.Lend(pool, fresh, deadline):
+                return await pool.acquire(fresh=fresh, listener=self.listener, deadline=deadline)
+            case tries.Pace(pool, deadline):
+                return await pool.pace(deadline)
+            case tries.Try(relay, outgoing):
+                return await self._try(relay, outgoing)
+            case policy.Retry(delay):
+                return await asyncio.sleep(delay)
+
+    # For a batch.
+
+    async def line(self, on_refused: OnRefused, deadline: float | None = None) -> Line:
+        """A line over the kept connection if there is one, else over one from the pool."""
+        pool = pool_for(self.order()[0])
+        async with self._lock:
+            return Line(self, pool, self._take_kept(), on_refused, deadline)
+
+    def put_back(self, lease: Lease) -> None:
+        """Keep this connection again."""
+        if not self._keep_again(lease):
+            lease.give_back()

@@ -1,0 +1,61 @@
+"""The tests of the blocking side and every conversation, run against asyncio and uvloop.
+
+The same functions: their module's SMTP and Transport are replaced by the asyncio ones behind a
+blocking interface (`tests/aio/facade.py`). What is about threads, or about how the blocking side
+is made, is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import pytest
+
+import mailbridge
+from tests.aio.facade import Loop
+from tests.sync import support
+
+NAMES = [
+    *("addresses", "auth", "content", "esmtp", "failures", "logins", "recipients", "replies"),
+    *("time", "tls", "transactions", "transport"),
+]
+MODULES = [importlib.import_module(f"tests.sync.test_{name}") for name in NAMES]
+MODULES.append(importlib.import_module("tests.test_conversations"))
+
+LEFT_OUT: set[str] = {
+    "test_session",  # of the conversations, without a socket
+    "test_logins_go_on_beside_each_other_once_one_was_accepted",  # in threads
+    "test_a_coroutine_function_is_awaited",  # by a blocking client, in a loop
+    "test_a_driver_with_an_event_loop_awaits_it_there",
+}
+
+
+def _is_fixture(value: object) -> bool:
+    return type(value).__name__ == "FixtureFunctionDefinition"
+
+
+for module in MODULES:
+    short = module.__name__.rpartition(".")[2]
+    for name, value in vars(module).items():
+        if _is_fixture(value):
+            globals()[name] = value
+        elif name.startswith("test_") and not (name in LEFT_OUT or "thread" in name):
+            globals()[f"{short}__{name.removeprefix('test_')}"] = value
+
+
+@pytest.fixture(autouse=True)
+def _by_asyncio(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    replacements = {
+        "SMTP": loop.smtp,
+        "SMTP_SSL": loop.smtp_ssl,
+        "LMTP": loop.lmtp,
+        "Transport": loop.transport,
+        "close_pools": loop.close_pools,
+        "open_connection": loop.open_connection,
+    }
+    places: list[ModuleType] = [mailbridge, support, *MODULES]
+    for place in places:
+        for name, replacement in replacements.items():
+            if name in vars(place):
+                monkeypatch.setattr(place, name, replacement)
