@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 
@@ -21,9 +22,9 @@ class Timer:
         if seconds is None:
             self._deadline = None
             return
-        self._deadline = deadline = self._loop.time() + seconds
+        self._deadline = deadline = time.monotonic() + seconds
         if self._handle is None or self._rings_at > deadline:
-            self._arm(deadline)
+            self._arm(deadline, seconds)
 
     def clear(self) -> None:
         """There is no deadline any more. What is set at the loop is used for the next."""
@@ -36,18 +37,19 @@ class Timer:
             self._handle.cancel()
             self._handle = None
 
-    def _arm(self, deadline: float) -> None:
+    def _arm(self, deadline: float, seconds: float) -> None:
         self.stop()
         self._deadline = self._rings_at = deadline
-        self._handle = self._loop.call_at(deadline, self._ring)
+        self._handle = self._loop.call_later(seconds, self._ring)
 
     def _ring(self) -> None:
         self._handle = None
         deadline = self._deadline
         if deadline is None:
             return
-        if self._loop.time() < deadline:
-            self._arm(deadline)
+        # A loop's clock is coarse: it may ring a little early.
+        if (left := deadline - time.monotonic()) > 0:
+            self._arm(deadline, left)
             return
         self._deadline = None
         self._late()

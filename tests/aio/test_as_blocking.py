@@ -18,7 +18,7 @@ from tests.sync import support
 
 NAMES = [
     *("addresses", "auth", "content", "esmtp", "failures", "logins", "recipients", "replies"),
-    *("time", "tls", "transactions", "transport"),
+    *("deadline", "time", "tls", "transactions", "transport"),
 ]
 MODULES = [importlib.import_module(f"tests.sync.test_{name}") for name in NAMES]
 MODULES.append(importlib.import_module("tests.test_conversations"))
