@@ -43,8 +43,9 @@ class Connection(Wire):
         self._dialogue, self._end, self._waiting_for = dialogue, None, None
         self._limit = limit
         try:
-            if self.session.idle:
+            if self.session.idle and not self._looked:
                 self._look()
+            self._looked = False
             value = await self._run()
         except MailError as exc:
             self._locate(exc)

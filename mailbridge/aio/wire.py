@@ -42,6 +42,8 @@ class Wire(Link, asyncio.Protocol):
     _held = 0
     _wrote = False
     _goes_on_soon = False
+    # What was looked for when it was asked if it is alive need not be looked for again.
+    _looked = False
 
     def _go_on(self, *, heard: bool = False) -> None:
         """Something has happened, the server has been `heard`: is it what somebody waits for?"""
@@ -97,6 +99,7 @@ class Wire(Link, asyncio.Protocol):
     def alive(self) -> bool:
         """False if the server has closed the connection, or said anything unasked."""
         self._look()
+        self._looked = True
         return self.open and self.session.usable and not self.session.has_input
 
     def flush(self) -> None:
