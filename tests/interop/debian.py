@@ -2,6 +2,9 @@
 
 Mail servers conflict with each other as packages. As files they do not: each is fetched with
 apt-get, unpacked with dpkg, and run in a mount namespace that shows it the users it insists on.
+
+Who is not root has a user namespace as well. Its root may mount, and nothing else: there is one
+user in it, so that a server which insists on several, as OpenSMTPD does, needs root outside.
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mailbridge-interop"
-NOBODY = 65534
+ROOT = os.geteuid() == 0
+# Whom a server runs as when it gives up its privileges, or has none.
+USER, GROUP = (65534, 65534) if ROOT else (os.geteuid(), os.getegid())
+NAMESPACE = ("unshare", "--mount") if ROOT else ("unshare", "--user", "--map-root-user", "--mount")
 
 
 class ServerError(RuntimeError):
@@ -27,16 +33,11 @@ class ServerError(RuntimeError):
 @cache
 def unpacked(*packages: str) -> Path | str:
     """The directory that holds these packages' files, or why there is none, for a person."""
-    if os.geteuid() != 0:
-        return f"{packages[0]} runs as root only: run the tests as root"
     for program in ("apt-get", "dpkg", "unshare"):
         if shutil.which(program) is None:
             return f"{packages[0]} is unpacked from its Debian package, and {program} is missing"
-    if (
-        subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode
-        != 0
-    ):
-        return f"{packages[0]} needs a mount namespace, and `unshare --mount` is not allowed here"
+    if subprocess.run([*NAMESPACE, "true"], check=False, capture_output=True).returncode != 0:
+        return f"{packages[0]} needs a namespace, and `{' '.join(NAMESPACE)}` is not allowed here"
     top = CACHE / packages[0]
     if (top / ".complete").exists():
         return top
@@ -65,24 +66,29 @@ def start(
     *,
     libraries: Sequence[Path] = (),
     usr: Path | None = None,
+    instead: Mapping[str, Path] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Run a server in the foreground where `users` exist, and only there. Its output is a log.
 
-    `usr` is laid over /usr, for programs that know where their other parts are installed.
+    `usr` is laid over /usr, for programs that know where their other parts are installed;
+    `instead` has directories to be shown in the place of others.
     """
-    for name in ("passwd", "group"):
-        text = Path("/etc", name).read_text()
-        for user in users:
-            rest = f"{NOBODY}::/nonexistent:/bin/false" if name == "passwd" else ""
-            text += f"{user}:x:{NOBODY}:{rest}\n"
-        (top / name).write_text(text)
-    script = 'mount --bind "$0/passwd" /etc/passwd && mount --bind "$0/group" /etc/group && '
+    for name, rest in (("passwd", f"{GROUP}::/nonexistent:/bin/false"), ("group", "")):
+        known = Path("/etc", name).read_text().splitlines()
+        # The first name of a number is the one that is shown: it has to be one of these.
+        lines = [f"{user}:x:{USER if rest else GROUP}:{rest}" for user in users]
+        (top / name).write_text("\n".join([*known[:1], *lines, *known[1:], ""]))
+    mounts = {"/etc/passwd": top / "passwd", "/etc/group": top / "group", **(instead or {})}
+    script = "".join(f"mount --bind {source} {place} && " for place, source in mounts.items())
     if usr is not None:
         script += f"mount -t overlay overlay -o lowerdir={usr}:/usr /usr && "
-    script += 'exec "$@"'
+    if not ROOT:
+        # Root in name only: better to be who we are.
+        script += f"exec unshare --user --map-user={USER} --map-group={GROUP} "
+    script += 'exec "$@"' if ROOT else '"$@"'
     with (top / "output").open("wb") as output:
         return subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", script, top, *command],
+            [*NAMESPACE, "sh", "-c", script, "sh", *command],
             env={**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries))}
             if libraries
             else None,

@@ -70,8 +70,7 @@ begin transports
 store:
   driver = appendfile
   file = {top}/stored/$message_exim_id
-  user = {user}
-  group = {user}
+  {owner}
   use_crlf
   message_prefix =
   message_suffix =
@@ -150,10 +149,10 @@ def start_exim(
     top.chmod(0o755)
     for name in ("spool", "log", "stored"):
         (top / name).mkdir()
-        os.chown(top / name, debian.NOBODY, debian.NOBODY)
     for source, name in ((certificate, "certificate.pem"), (key, "key.pem")):
         shutil.copy(source, top / name)
-        os.chown(top / name, debian.NOBODY, debian.NOBODY)
+    for path in top.iterdir():
+        os.chown(path, debian.USER, debian.GROUP)
     port, tls_port = debian.free_ports(2)
     everybody = {True: "*", False: ""}
     (top / "exim.conf").write_text(
@@ -168,7 +167,7 @@ def start_exim(
             chunking=everybody[chunking],
             utf8=everybody[utf8],
             eight_bit=str(eight_bit).lower(),
-            user=debian.NOBODY,
+            owner=f"user = {debian.USER}\n  group = {debian.GROUP}",
         )
     )
     libraries = [root / "usr/lib", root / "usr/lib/x86_64-linux-gnu"]

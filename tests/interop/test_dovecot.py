@@ -85,8 +85,8 @@ def dovecot() -> Iterator[Dovecot]:
     users = ""
     for name, rule in (("a", ""), ("b", ""), ("full", "userdb_quota_rule=*:bytes=10")):
         (top / name).mkdir()
-        os.chown(top / name, debian.NOBODY, debian.NOBODY)
-        users += f"{name}::{debian.NOBODY}:{debian.NOBODY}::{top}/{name}::{rule}\n"
+        os.chown(top / name, debian.USER, debian.GROUP)
+        users += f"{name}::{debian.USER}:{debian.GROUP}::{top}/{name}::{rule}\n"
     (top / "users").write_text(users)
     (top / "dovecot.conf").write_text(CONFIGURATION.format(top=top, port=port))
     server = debian.start(
