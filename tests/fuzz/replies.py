@@ -2,7 +2,7 @@
 
 Not run by pytest. ``pip install atheris`` (Linux, CPython up to 3.13), then
 
-    python tests/fuzz/replies.py -runs=1000000 -max_len=4096
+    python -m tests.fuzz.replies -max_total_time=600 -max_len=4096
 """
 
 from __future__ import annotations
@@ -11,10 +11,56 @@ import sys
 
 import atheris
 
+from tests.fuzz.words import spelled
+
 with atheris.instrument_imports(include=["mailbridge"]):
     from mailbridge.errors import ProtocolViolation
     from mailbridge.protocol.extension import Extensions
     from mailbridge.protocol.reply import Reply, ReplyParser
+
+
+WORDS = [
+    *(
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"250 ",
+        b"250-",
+        b"250",
+        b"354 ",
+        b"421 ",
+        b"550 ",
+        b"550-5.1.1 ",
+        b"2.0.0 ",
+    ),
+    *(
+        b"AUTH PLAIN LOGIN",
+        b"AUTH=PLAIN",
+        b"SIZE ",
+        b"SIZE -1",
+        b"999999999999",
+        b"STARTTLS",
+        b"=",
+        b"\xff",
+    ),
+    *(
+        b"PIPELINING",
+        b"CHUNKING",
+        b"LIMITS MAILMAX=1 RCPTMAX=x",
+        b"DELIVERBY 1",
+        b"FUTURERELEASE 1 x",
+    ),
+    *(
+        b"MT-PRIORITY X",
+        b"8BITMIME",
+        b"\xc3\xa9",
+        b"\0",
+        b"\t",
+        b" ",
+        b"x" * 500,
+        b"250-x\r\n" * 200,
+    ),
+]
 
 
 def parse(pieces: list[bytes]) -> tuple[list[Reply], bool]:
@@ -32,6 +78,7 @@ def parse(pieces: list[bytes]) -> tuple[list[Reply], bool]:
 
 def one_input(data: bytes) -> None:
     """The same replies however the octets arrive, and every one a reply by its grammar."""
+    data = b"".join(spelled(data, WORDS))
     whole, violated = parse([data])
     octets, violated_too = parse([data[i : i + 1] for i in range(len(data))])
     assert whole == octets[: len(whole)]

@@ -1,0 +1,126 @@
+"""Fuzz what becomes of content with atheris: canonical, stuffed, in pieces, in chunks, in 7 bits.
+
+Not run by pytest. ``pip install atheris`` (Linux, CPython up to 3.13), then
+
+    python -m tests.fuzz.contents -max_total_time=600 -max_len=3000
+"""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import re
+import sys
+from collections.abc import Iterator
+
+import atheris
+
+from tests.fuzz.words import spelled
+
+with atheris.instrument_imports(include=["mailbridge"]):
+    from mailbridge.errors import InvalidInput
+    from mailbridge.message import seven_bit
+    from mailbridge.protocol import content
+    from mailbridge.protocol.content import Buffer, Chunks, body, canonical, stuffed
+
+WORDS = [
+    *(
+        b"\r\n",
+        b"\r\n.\r\n",
+        b".",
+        b"\r\n..",
+        b"\r",
+        b"\n",
+        b"\r\n\r\n",
+        b"\xff",
+        b"\xc3\xa9",
+        b"\0",
+    ),
+    *(b"Subject: x\r\n", b"MIME-Version: 1.0\r\n", b"Content-Type: text/plain; charset=utf-8\r\n"),
+    *(b"Content-Type: ", b"text/html", b"image/png", b"message/rfc822", b"multipart/mixed; "),
+    *(
+        b"multipart/signed; ",
+        b"boundary=b\r\n",
+        b"--b\r\n",
+        b"--b--\r\n",
+        b"--b",
+        b"charset=",
+        b";",
+    ),
+    *(b"Content-Transfer-Encoding: ", b"8bit\r\n", b"7bit\r\n", b"binary\r\n", b"base64\r\n"),
+    *(b"quoted-printable\r\n", b"=C3=A9", b"w6k=", b"=\r\n", b" ", b"\t", b'"', b"x" * 100),
+]
+BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
+# Small, so that short contents have borders in every place.
+content.PIECE = 5
+
+
+def one_input(data: bytes) -> None:
+    """However the content comes and goes, the server has the canonical one, and no more."""
+    sizes = [octet % 9 + 1 for octet in data[:4]] or [1]
+    given = b"".join(spelled(data[4:], WORDS))
+    whole = canonical(given)
+    assert not BARE.search(whole)
+    assert canonical(whole) == whole
+    assert whole.endswith(b"\r\n") or not given
+    check_dots(whole, stuffed(whole))
+    for each in (body(given), body(cut(given, sizes)), Buffer(whole)):
+        assert each.size == len(whole)
+        assert b"".join(each.pieces()) == whole
+        check_dots(whole, b"".join(content.stuffed_pieces(each)))
+        check_chunks(whole, each, sizes)
+    check_seven_bit(whole)
+
+
+def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """`data` in pieces of these sizes, over and over."""
+    while data:
+        for size in sizes:
+            yield data[:size]
+            data = data[size:]
+
+
+def check_dots(whole: bytes, wire: bytes) -> None:
+    """A server that reads as RFC 5321 section 4.5.2 says has the whole, and nothing is left."""
+    lines = wire.split(b"\r\n")
+    end = lines.index(b".")
+    assert lines[end + 1 :] == [b""]
+    received = b"".join(line.removeprefix(b".") + b"\r\n" for line in lines[:end])
+    assert received == whole
+    assert not BARE.search(wire)
+
+
+def check_chunks(whole: bytes, each: object, sizes: list[int]) -> None:
+    """Chunks are of the size that was announced, and together the whole."""
+    chunks, left, received = Chunks(each), len(whole), b""
+    for size in sizes * (left // sum(sizes) + 1):
+        size = min(size, left)
+        chunk = b"".join(chunks.take(size))
+        assert len(chunk) == size
+        received, left = received + chunk, left - size
+    assert received == whole
+
+
+def check_seven_bit(whole: bytes) -> None:
+    """In 7 bits it means the same, or it is an error that says why."""
+    try:
+        encoded = seven_bit(whole)
+    except InvalidInput:
+        assert not whole.isascii()
+        return
+    assert encoded.isascii()
+    assert not BARE.search(encoded)
+    if whole.isascii():
+        assert encoded == whole
+        return
+    before, after = (
+        email.message_from_bytes(c, policy=email.policy.SMTP) for c in (whole, encoded)
+    )
+    if not before.defects and not before.is_multipart():
+        was = before.get_payload(decode=True) or b""
+        assert (after.get_payload(decode=True) or b"").splitlines() == was.splitlines()
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
