@@ -14,6 +14,7 @@ from .errors import (
     MessageRefused,
     OptionError,
     RecipientsRefused,
+    ResponseError,
     SenderRefused,
     SomeRecipientsRefused,
 )
@@ -186,13 +187,23 @@ class DeliveryReport:
     def followed_by(self, later: DeliveryReport) -> DeliveryReport:
         """This report, brought up to date by one on another try for some of its recipients."""
         earlier = self.changes if self.accepted else ()
-        return replace(
+        report = replace(
             later,
             recipients={**self.recipients, **later.recipients},
             attempts=self.attempts + later.attempts,
             sender=self.sender,
             changes=tuple(dict.fromkeys((*earlier, *later.changes))),
         )
+        report.own_error()
+        return report
+
+    def own_error(self) -> None:
+        """Make `error` one that speaks of all recipients of this report."""
+        if isinstance(self.error, ResponseError) and self.accepted:
+            # Some got it earlier: "nobody got the mail" would make them get it twice.
+            self.error = None
+        if self.error is not None:
+            self.error.report = self
 
     def raise_for_refused(self) -> None:
         """Raise what stands in the way of "everybody got it"; return None if nothing does.
@@ -207,6 +218,9 @@ class DeliveryReport:
     def failure(self, on_refused: OnRefused = OnRefused.RAISE) -> MailError | InvalidInput | None:
         """The error that `on_refused` makes of this report, or None."""
         if self.error is not None:
+            if isinstance(self.error, MailError) and self.accepted:
+                # Sending all of it again would reach them twice.
+                self.error.retryable = False
             refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
             return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
         if self.all_accepted or on_refused is OnRefused.REPORT:

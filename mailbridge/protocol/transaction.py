@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ..envelope import Address, Envelope
-from ..errors import MailError, MessageRefused, ResponseError
+from ..errors import MailError, MessageRefused
 from ..report import DeliveryReport, Phase, RecipientResult, State
 from .content import Body
 from .mail import Group, mail_line, rcpt_line
@@ -142,13 +142,6 @@ class MailTransaction:
             self.settle(recipients, State.NOT_ATTEMPTED, None)
         if len(recipients) > 1:
             results = {address: results[address] for address in recipients}
-        if (
-            self.error is not None
-            and isinstance(self.error, ResponseError)
-            and any(result.state is State.ACCEPTED for result in results.values())
-        ):
-            # Some got it in an earlier round: "nobody got the mail" would make them get it twice.
-            self.error = None
         report = DeliveryReport(
             results,
             self.envelope.sender,
@@ -157,7 +150,9 @@ class MailTransaction:
             error=self.error,
         )
         if self.error is not None:
-            self.error.report = report
+            report.own_error()
+            if report.error is None:
+                self.error = None
         return report
 
 

@@ -19,7 +19,7 @@ import mailbridge_flask
 from mailbridge import Envelope, Relay, RetryPolicy, Transport, link
 from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
 from tests.sync.servers import PATIENCE, Peer, RawServer
-from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, transport
+from tests.sync.support import BOTH, CC, CONTENT, ENVELOPE, SENDER, TO, transport
 
 MAILS = [(Envelope(SENDER, [f"{n}@example.com"]), b"Number: %d\r\n\r\n" % n) for n in range(5)]
 STUBBORN = RetryPolicy(tries=4, delay=0.001)
@@ -222,6 +222,52 @@ def test_early_refusal(way: str, early: str, then: str, monkeypatch: pytest.Monk
     report = caught.value.report
     assert (report.refused if early[0] == "5" else report.deferred) == (TO,)
     assert not caught.value.session_usable
+
+
+def _content(peer: Peer, reply: str) -> None:
+    peer.until("DATA")
+    peer.say("354 go on")
+    peer.read_content()
+    peer.say(reply)
+
+
+LATER = {
+    "lost": (lambda peer: peer.until("MAIL"), mailbridge.Disconnected, "not_attempted"),
+    "in doubt": (lambda peer: _content(peer, "2"), mailbridge.DeliveryInDoubt, "in_doubt"),
+    "content": (
+        lambda peer: (_content(peer, "554 5.6.0 no"), peer.until("QUIT")),
+        mailbridge.SomeRecipientsRefused,
+        "refused",
+    ),
+    "sender": (
+        lambda peer: (peer.until("MAIL"), peer.say("550 5.7.1 no"), peer.until("QUIT")),
+        mailbridge.SomeRecipientsRefused,
+        "refused",
+    ),
+}
+"""What comes of a second try: how the server ends it, the error, and the recipient's state."""
+
+
+@pytest.mark.parametrize("later", LATER)
+def test_an_error_of_a_later_try_speaks_of_everybody(later: str) -> None:
+    """One has the mail, the other is tried again: nobody is told to send all of it again."""
+    end, kind, state = LATER[later]
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("RCPT")
+        peer.say("450 4.2.0 later")
+        _content(peer, "250 Ok")
+        end(peer)
+
+    with RawServer(dialogue, lambda peer: None) as server:
+        sender = Transport(relay(server), retry=RetryPolicy(tries=2, delay=0.001))
+        with pytest.raises(kind) as caught:
+            sender.send(BOTH, CONTENT)
+    report = caught.value.report
+    assert {r.address: str(r.state) for r in report} == {TO: state, CC: "accepted"}
+    assert not caught.value.retryable
+    if kind is mailbridge.SomeRecipientsRefused:
+        assert caught.value.accepted == (CC,)
 
 
 @pytest.mark.parametrize("way", WAYS)
