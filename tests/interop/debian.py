@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mailbridge-interop"
 ROOT = os.geteuid() == 0
 # Whom a server runs as when it gives up its privileges, or has none.
@@ -28,6 +30,15 @@ NAMESPACE = ("unshare", "--mount") if ROOT else ("unshare", "--user", "--map-roo
 
 class ServerError(RuntimeError):
     """A mail server did not start, or did not deliver; the message ends with its log."""
+
+
+def require(reason: object) -> None:
+    """Skip the test if `reason` is a text, why a server cannot be had. Where CI is set, fail."""
+    if not isinstance(reason, str):
+        return
+    if os.environ.get("CI", "").lower() not in ("", "0", "false"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 @cache
