@@ -70,7 +70,7 @@ class PoolOptions:
     `max_connections` to the relay at a time, for the whole process; `wait_timeout` for one to
     become free. A connection is closed after `max_messages`, at `max_age`, or `idle_timeout`
     after its last mail. `max_per_second` bounds the mails sent. After `breaker_failures` failed
-    connections in a row none is tried for `breaker_pause`.
+    connections in a row (refused, lost, or never greeted) none is tried for `breaker_pause`.
     """
 
     max_connections: int = 10

@@ -107,6 +107,16 @@ def may_fail_over(report: DeliveryReport) -> bool:
     return bool(report.deferred) and not report.accepted
 
 
+def is_down(error: MailError) -> bool:
+    """True if no session came about, for a reason that the next one would probably meet as well.
+
+    Wrong credentials or an untrusted certificate are no such reason: the server is there.
+    """
+    if isinstance(error, TLSError):
+        return error.retryable
+    return isinstance(error, (ConnectError, Disconnected, GreetingRefused))
+
+
 def was_stale(report: DeliveryReport) -> bool:
     """True if a kept connection turned out to be dead before anything was handed over.
 

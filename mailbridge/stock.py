@@ -74,6 +74,7 @@ class Stock(Generic[L, T]):
         self.options = relay.pool
         self._keeps = True
         self._breaker = policy.Breaker(self.options.breaker_failures, self.options.breaker_pause)
+        self._failure = ""
         rate = self.options.max_per_second
         self.bucket = None if rate is None else policy.Bucket(rate)
         self._start()
@@ -222,7 +223,7 @@ class Stock(Generic[L, T]):
         if wait:
             error = ConnectError(
                 f"not tried: the last {self._breaker.failed} connections failed,"
-                f" the next try is in {wait:.0f} s"
+                f" the next try is in {wait:.0f} s; the last failure: {self._failure}"
             )
             error.located(host=self.relay.address, phase="connect")
             raise error
@@ -231,7 +232,8 @@ class Stock(Generic[L, T]):
         """There is no connection, for this reason."""
         # That we had no time for it says nothing of the relay.
         if not is_over(deadline):
-            self._breaker.note(not isinstance(error, ConnectError), time.monotonic())
+            self._breaker.note(not policy.is_down(error), time.monotonic())
+            self._failure = str(error)
 
     def _opened(self, connection: L) -> Lease[L]:
         """There is a new connection."""

@@ -1,0 +1,196 @@
+"""Servers that leave connections which are kept, in every way, and servers that never begin."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import mailbridge
+from mailbridge import Envelope, Relay, Transport
+from mailbridge.options import PoolOptions, Timeouts
+from mailbridge.sync.pool import pool_for
+from mailbridge.testing import TestCA
+from tests.hostile.servers import CHUNKING, IN_TURN, PIPELINING, Counted
+from tests.sync.servers import PATIENCE, Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, transport
+
+
+@pytest.fixture(scope="module")
+def ca() -> TestCA:
+    return TestCA()
+
+
+def _unwrap(peer: Peer) -> None:
+    """TLS's good-bye, and TCP stays open."""
+    peer.sock.settimeout(0.2)
+    with contextlib.suppress(OSError):
+        peer.sock.unwrap()  # type: ignore[attr-defined]
+
+
+def _half_close(peer: Peer) -> None:
+    socket.socket.shutdown(peer.sock, socket.SHUT_WR)
+
+
+LEAVES: dict[str, Callable[[Peer], None]] = {
+    "421 and closes": lambda peer: (peer.say("421 4.4.2 idle for too long"), peer.sock.close())[1],
+    "421 and stays": lambda peer: peer.say("421 4.4.2 idle for too long"),
+    "half of a 421": lambda peer: peer.send(b"421 4.4"),
+    "closes": lambda peer: peer.sock.close(),
+    "resets": Peer.reset,
+    "closes its half": _half_close,
+    "says TLS's good-bye": _unwrap,
+    "says something": lambda peer: peer.say("250 hello?"),
+    "falls silent": lambda peer: None,
+}
+
+
+@pytest.mark.parametrize(
+    ("leave", "tls"),
+    [(leave, tls) for leave in LEAVES for tls in (False, True) if tls or "TLS" not in leave],
+)
+@pytest.mark.parametrize("sees", [True, False], ids=["known", "not yet known"])
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "pooled"])
+def test_a_connection_that_was_left_is_replaced(
+    ca: TestCA, leave: str, tls: bool, sees: bool, keep: bool
+) -> None:
+    """The next mail goes out over a new connection, once, and its sender notices nothing."""
+    idle, left = threading.Event(), threading.Event()
+    kind = Counted(PIPELINING)
+    context = ca.server_context("127.0.0.1")
+
+    def leaving(peer: Peer) -> None:
+        if tls:
+            peer.start_tls(context)
+        peer.until("DATA", ehlo=PIPELINING)
+        peer.say("354 go on")
+        kind.taken.append(peer.read_content())
+        peer.say("250 Ok")
+        assert idle.wait(PATIENCE)
+        if not sees:
+            peer.line()  # The command is on its way already.
+        LEAVES[leave](peer)
+        left.set()
+        with contextlib.suppress(OSError, ValueError):
+            peer.wait_for_close()
+
+    def staying(peer: Peer) -> None:
+        if tls:
+            peer.start_tls(context)
+        kind(peer)
+
+    with RawServer(leaving, staying) as server:
+        relay = Relay(
+            host=server.host,
+            port=server.port,
+            tls="implicit" if tls else "none",
+            ca_file=ca.ca_file if tls else None,
+            timeouts=Timeouts.all(0.4),
+            local_hostname="me",
+        )
+        sender = Transport(relay)
+        if keep:
+            sender.open()
+        assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+        idle.set()
+        if sees:
+            assert left.wait(PATIENCE)
+        report = sender.send(ENVELOPE, b"second\r\n")
+        assert report.accepted == (TO,)
+        assert kind.taken == [CONTENT, b"second\r\n"]
+        assert len(server.peers) == 2
+        sender.close()
+        assert "0 in use, 1 idle" in repr(pool_for(relay))
+
+
+@pytest.mark.parametrize("ehlo", [IN_TURN, PIPELINING, CHUNKING], ids=["turn", "group", "chunk"])
+@pytest.mark.parametrize("good_bye", ["421 4.7.0 one is enough", None], ids=["421", "closes"])
+def test_one_mail_a_connection_and_many_threads(
+    ehlo: tuple[str, ...], good_bye: str | None
+) -> None:
+    """Each thread's mail arrives once, over no more connections at a time than are allowed."""
+    taken: list[bytes] = []
+    present, most = 0, 0
+    lock = threading.Lock()
+
+    def one(peer: Peer) -> None:
+        nonlocal present, most
+        with lock:
+            present += 1
+            most = max(most, present)
+        line = peer.until("BDAT" if ehlo is CHUNKING else "DATA", ehlo=ehlo)
+        if line == "DATA":
+            peer.say("354 go on")
+            content = peer.read_content()
+        else:
+            content = peer.read(int(line.split()[1]))
+        with lock:
+            taken.append(content)
+            present -= 1
+        peer.say("250 Ok", *([good_bye] if good_bye else []))
+
+    with RawServer(one) as server:
+        sender = transport(server, max_connections=3)
+        reports: list[mailbridge.DeliveryReport] = []
+
+        def work(n: int) -> None:
+            for k in range(3):
+                envelope = Envelope(SENDER, [f"{n}-{k}@example.com"])
+                reports.append(sender.attempt(envelope, b"%d-%d\r\n" % (n, k)))
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [str(r) for r in reports if not r.accepted] == []
+        assert sorted(taken) == sorted(b"%d-%d\r\n" % (n, k) for n in range(12) for k in range(3))
+        assert most <= 3
+
+
+@pytest.mark.parametrize("never", ["greets", "answers EHLO", "shakes hands"])
+def test_a_server_that_never_begins_holds_nobody_for_long(ca: TestCA, never: str) -> None:
+    """After some time-outs in a row the others are told at once, and told why."""
+
+    def silent(peer: Peer) -> None:
+        if never == "answers EHLO":
+            peer.say("220 raw.example")
+        with contextlib.suppress(OSError):
+            peer.wait_for_close()
+
+    with RawServer(silent) as server:
+        relay = Relay(
+            host=server.host,
+            port=server.port,
+            tls="implicit" if never == "shakes hands" else "none",
+            timeouts=Timeouts.all(0.3),
+            pool=PoolOptions(max_connections=2, breaker_failures=2, breaker_pause=30),
+            ssl_context=ca.client_context(),
+        )
+        errors: list[mailbridge.MailError] = []
+
+        def work() -> None:
+            try:
+                Transport(relay).send(ENVELOPE, CONTENT)
+            except mailbridge.MailError as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(20)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - started
+        assert len(errors) == 20
+        assert all(error.report.not_attempted == (TO,) for error in errors)
+        told_at_once = [str(error) for error in errors if "not tried" in str(error)]
+        assert len(told_at_once) >= 14
+        assert all("timed out after 0.3 s" in text for text in told_at_once)
+        # One behind the other, two at a time, they would take ten times 0.3 s.
+        assert seconds < 2.5
+        assert len(server.peers) <= 6
