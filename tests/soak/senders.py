@@ -78,6 +78,8 @@ class Application:
         jobs = [lambda name=n: self._send_on(f"thread {name}", until) for n in range(THREADS)]
         if forks:
             jobs.append(lambda: self._fork_on(until))
+        memory: list[int] = []
+        jobs.append(lambda: self._watch_memory(memory, seconds))
         threads = [threading.Thread(target=self._guarded, args=(job,)) for job in jobs]
         for thread in threads:
             thread.start()
@@ -90,7 +92,7 @@ class Application:
             end={
                 "left open": sorted(_descriptors() - open_before),
                 "threads left": after["threads"] - before["threads"],
-                "KiB more": after["KiB"] - before["KiB"],
+                "KiB at each fifth": [before["KiB"], *memory],
                 "forks": next(self._forks) - 1,
             }
         )
@@ -101,6 +103,12 @@ class Application:
             job()  # type: ignore[operator]
         except BaseException:
             self._journal.note(bug=traceback.format_exc())
+
+    @staticmethod
+    def _watch_memory(memory: list[int], seconds: float) -> None:
+        for _ in range(5):
+            time.sleep(seconds / 5)
+            memory.append(_figures()["KiB"])
 
     def _send_on(self, name: str, until: float) -> None:
         rng = random.Random(f"{self._seed} {name}")
