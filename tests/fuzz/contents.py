@@ -1,4 +1,4 @@
-"""Fuzz what becomes of content with atheris: canonical, stuffed, in pieces, in chunks, in 7 bits.
+"""Fuzz what becomes of content with atheris: canonical, stuffed, in pieces, in chunks, re-encoded.
 
 Not run by pytest. ``pip install atheris`` (Linux, CPython up to 3.13), then
 
@@ -8,6 +8,7 @@ Not run by pytest. ``pip install atheris`` (Linux, CPython up to 3.13), then
 from __future__ import annotations
 
 import email
+import email.message
 import email.policy
 import re
 import sys
@@ -19,7 +20,7 @@ from tests.fuzz.words import spelled
 
 with atheris.instrument_imports(include=["mailbridge"]):
     from mailbridge.errors import InvalidInput
-    from mailbridge.message import seven_bit
+    from mailbridge.fitting import re_encoded
     from mailbridge.protocol import content
     from mailbridge.protocol.content import Buffer, Chunks, body, canonical, stuffed
 
@@ -48,16 +49,28 @@ WORDS = [
         b";",
     ),
     *(b"Content-Transfer-Encoding: ", b"8bit\r\n", b"7bit\r\n", b"binary\r\n", b"base64\r\n"),
-    *(b"quoted-printable\r\n", b"=C3=A9", b"w6k=", b"=\r\n", b" ", b"\t", b'"', b"x" * 100),
+    *(
+        b"quoted-printable\r\n",
+        b"=C3=A9",
+        b"w6k=",
+        b"=\r\n",
+        b" ",
+        b"\t",
+        b'"',
+        b"x" * 100,
+        b"y" * 990,
+        b"DKIM-Signature: x\r\n",
+    ),
 ]
+POLICY = email.policy.compat32
 BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 # Small, so that short contents have borders in every place.
-content.PIECE = 5
+content.PIECE = 32
 
 
 def one_input(data: bytes) -> None:
     """However the content comes and goes, the server has the canonical one, and no more."""
-    sizes = [octet % 9 + 1 for octet in data[:4]] or [1]
+    sizes = [octet % 97 + 1 for octet in data[:4]] or [1]
     given = b"".join(spelled(data[4:], WORDS))
     whole = canonical(given)
     assert not BARE.search(whole)
@@ -69,7 +82,8 @@ def one_input(data: bytes) -> None:
         assert b"".join(each.pieces()) == whole
         check_dots(whole, b"".join(content.stuffed_pieces(each)))
         check_chunks(whole, each, sizes)
-    check_seven_bit(whole)
+    for eight_bit in (True, False):
+        check_fitting(whole, eight_bit=eight_bit)
 
 
 def cut(data: bytes, sizes: list[int]) -> Iterator[bytes]:
@@ -101,24 +115,34 @@ def check_chunks(whole: bytes, each: object, sizes: list[int]) -> None:
     assert received == whole
 
 
-def check_seven_bit(whole: bytes) -> None:
-    """In 7 bits it means the same, or it is an error that says why."""
+def check_fitting(whole: bytes, *, eight_bit: bool) -> None:
+    """What a server cannot take means the same in what it can, or it is an error that says why."""
+    takes = (eight_bit or whole.isascii()) and max(map(len, whole.split(b"\r\n"))) <= 998
     try:
-        encoded = seven_bit(whole)
+        fitted, changes = re_encoded(whole, eight_bit=eight_bit)
     except InvalidInput:
-        assert not whole.isascii()
+        assert not takes
         return
-    assert encoded.isascii()
-    assert not BARE.search(encoded)
-    if whole.isascii():
-        assert encoded == whole
+    assert (fitted == whole, bool(changes)) == (True, False) if takes else changes
+    assert eight_bit or fitted.isascii()
+    assert max(map(len, fitted.split(b"\r\n"))) <= 998
+    assert not BARE.search(fitted)
+    if takes:
         return
-    before, after = (
-        email.message_from_bytes(c, policy=email.policy.SMTP) for c in (whole, encoded)
-    )
-    if not before.defects and not before.is_multipart():
-        was = before.get_payload(decode=True) or b""
-        assert (after.get_payload(decode=True) or b"").splitlines() == was.splitlines()
+    before, after = (email.message_from_bytes(c, policy=POLICY) for c in (whole, fitted))
+    leaves = list(zip(before.walk(), after.walk(), strict=True))
+    if any(part.defects for part, _ in leaves):
+        return
+    for was, now in leaves:
+        assert was.get_content_type() == now.get_content_type()
+        if not was.is_multipart():
+            assert decoded(was) == decoded(now)
+
+
+def decoded(part: email.message.Message) -> list[bytes]:
+    """What a reader sees of it, line by line."""
+    payload = part.get_payload(decode=True)
+    return payload.splitlines() if isinstance(payload, bytes) else []
 
 
 if __name__ == "__main__":
