@@ -321,3 +321,16 @@ def test_other_mechanisms_stand_alone(mechanism: str) -> None:
 def test_a_token_stands_alone_since_its_refusal_is_a_challenge() -> None:
     session, _ = session_with("XOAUTH2 OAUTHBEARER", "")
     assert not auth.Login(session, TOKEN, confidential=True).one_round
+
+
+def test_cram_md5_is_left_out_where_openssl_has_no_md5(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A FIPS build: the other mechanisms are used, and no login ends in a ValueError."""
+
+    def md5(data: bytes = b"", **options: object) -> object:
+        raise ValueError("[digital envelope routines] unsupported")
+
+    monkeypatch.setattr(sasl.hashlib, "md5", md5)
+    assert "CRAM-MD5" not in names(PASSWORD, Channel(), confidential=False)
+    session, _ = session_with("CRAM-MD5", "")
+    with pytest.raises(MailError, match="No suitable authentication method"):
+        auth.Login(session, PASSWORD, confidential=True)

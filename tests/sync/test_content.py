@@ -320,6 +320,19 @@ def test_ehlo_name_is_ascii(smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPat
     assert second.startswith("EHLO [")
 
 
+@pytest.mark.parametrize("name", ["a.b\r\nRSET", "a.b\0", "a b.c", "a.b\n", "." + "x" * 300])
+def test_ehlo_name_from_a_hostile_name_service(
+    smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Line breaks, NUL or a space in what reverse DNS says: an address literal instead."""
+    monkeypatch.setattr(socket, "getfqdn", lambda: name)
+    with client(smtpd, local_hostname=None) as smtp:
+        assert smtp.sendmail(SENDER, TO, CONTENT) == {}
+    (ehlo,) = (line for line in heard(smtpd) if line.startswith("EHLO"))
+    assert ehlo == "EHLO [127.0.0.1]"
+    assert len(smtpd.messages) == 1
+
+
 def test_vrfy_outside_ascii(smtpd: ScriptedServer) -> None:
     """VRFY with non-ASCII: with the SMTPUTF8 parameter, or refused before it is sent."""
     with client(smtpd) as smtp:

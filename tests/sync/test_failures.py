@@ -315,3 +315,39 @@ def test_refused_after_the_dot(smtpd: ScriptedServer, reply: str, state: str) ->
         assert relay.send(BOTH, CONTENT).accepted == (TO, CC)
     assert smtpd.connections == 1
     assert f"<{len(CONTENT)} octets of content>" in heard(smtpd)
+
+
+OPENINGS = {
+    "greeting": ("GREETING", "554 5.7.1 no"),
+    "EHLO": ("EHLO", "554 5.7.1 no"),
+    "STARTTLS": ("STARTTLS", "454 4.7.0 no"),
+    "AUTH": ("AUTH", "535 5.7.8 no"),
+}
+
+
+@pytest.mark.parametrize("where", OPENINGS)
+def test_an_opening_that_fails_closes_at_once(where: str) -> None:
+    """The socket is closed when the error is raised, not when the error is forgotten."""
+    verb, refusal = OPENINGS[where]
+
+    def dialogue(peer: Peer) -> None:
+        if verb != "GREETING":
+            peer.until(verb, ehlo=("250-raw.example", "250-STARTTLS", "250 AUTH PLAIN"))
+        peer.say(refusal)
+        if verb == "EHLO":
+            peer.line()  # HELO is tried then.
+            peer.say(refusal)
+        peer.wait_for_close()
+
+    with RawServer(dialogue) as server:
+        options = {"tls": "starttls"} if verb == "STARTTLS" else {}
+        sender = transport(server, username="user", password="secret", **options)
+        with pytest.raises(mailbridge.MailError) as caught:
+            sender.send(ENVELOPE, CONTENT)
+        server.wait_until_closed()
+        assert caught.value.report.not_attempted == (TO,)
+        with pytest.raises(mailbridge.MailError) as again:
+            sender.open()
+        if verb != "AUTH":  # That one is remembered.
+            server.wait_until_closed()
+        assert again.value.host == caught.value.host

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import mailbridge
 from mailbridge import SMTP, SMTP_SSL
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge.testing.certificates import certificate_of
+from mailbridge.tls import tls_context
 from tests.sync.servers import LOCK_STEP, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
 
@@ -271,6 +273,59 @@ def test_handshake_breaks(ca: TestCA, answer: bytes) -> None:
         with pytest.raises(ssl.SSLError):
             smtp.starttls(context=ca.client_context())
         assert smtp.sock is None
+
+
+def test_starttls_offered_inside_tls_is_ignored(ca: TestCA) -> None:
+    """RFC 3207 section 4.2: not used, not shown, and refused to a caller who asks for it."""
+    said: list[str] = []
+
+    def dialogue(peer: Peer) -> None:
+        peer.start_tls(ca.server_context(ME))
+        said.append(peer.until("STARTTLS", ehlo=("250-raw.example", "250 STARTTLS")))
+
+    for mode in ("SMTP_SSL", "transport"):
+        with RawServer(dialogue) as raw:
+            if mode == "transport":
+                sender = transport(raw, tls="implicit", ca_file=ca.ca_file)
+                assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+                mailbridge.close_pools()
+                continue
+            with SMTP_SSL(ME, raw.port, "me", timeout=5, context=ca.client_context()) as smtp:
+                smtp.ehlo()
+                assert not smtp.has_extn("starttls")
+                with pytest.raises(mailbridge.SMTPNotSupportedError):
+                    smtp.starttls(context=ca.client_context())
+                assert smtp.noop()[0] == 250
+    assert said == []
+
+
+def test_no_renegotiation() -> None:
+    """What a server that renegotiates reads as one session may have been begun by another."""
+    for options in ({}, {"verify": False}, {"shared": False}):
+        assert tls_context(**options).options & ssl.OP_NO_RENEGOTIATION
+
+
+@pytest.mark.parametrize("kind", ["certificate", "injected"])
+def test_nothing_goes_out_after_a_failed_starttls(ca: TestCA, kind: str) -> None:
+    """An object that survives a failed STARTTLS says nothing in clear, however it is used."""
+    with ScriptedServer(tls_context=ca.server_context("other.example"), users=USERS) as smtpd:
+        if kind == "injected":
+            smtpd.inject("STARTTLS", b"250 Ok\r\n")
+        smtp = SMTP(ME, smtpd.port, "me", timeout=5)
+        with pytest.raises(mailbridge.SMTPException):
+            smtp.starttls(context=ca.client_context())
+        uses: list[Callable[[], object]] = [
+            lambda: smtp.login("user", USERS["user"]),
+            lambda: smtp.sendmail(SENDER, TO, CONTENT),
+            lambda: smtp.docmd("AUTH PLAIN", "AHgAeA=="),
+            lambda: smtp.send(b"MAIL FROM:<a@example.org>\r\n"),
+            lambda: smtp.starttls(context=ca.client_context()),
+        ]
+        for use in uses:
+            with pytest.raises(mailbridge.SMTPServerDisconnected):
+                use()
+        assert smtp.sock is None
+        assert verbs(smtpd) == ["EHLO", "STARTTLS"]
 
 
 # -- pins
