@@ -6,6 +6,7 @@ Three levels over one engine: `SMTP`, `SMTP_SSL`, `LMTP` (one session, smtplib's
 
 from typing import TYPE_CHECKING
 
+from .dkim import Signer
 from .envelope import Address, Envelope
 from .errors import (
     AddressError,
@@ -102,6 +103,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "PoolOptions",
     "RetryPolicy",
     "Secret",
+    "Signer",
     # SASL mechanisms of your own
     "Mechanism",
     "Credentials",

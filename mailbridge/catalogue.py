@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import NamedTuple
 
+from .dkim import CANONICALIZATIONS
 from .options import (
     POOL_OPTIONS,
     RETRY_OPTIONS,
@@ -149,6 +150,31 @@ OF_RELAY = (
         " [re-encoding the part at fault](../explanation/content.md).",
     ),
     Option(
+        "dkim_domain",
+        TEXT,
+        "[Sign mail with DKIM](../howto/dkim.md) for this domain. Needs `dkim_selector` and"
+        " `dkim_key`.",
+    ),
+    Option("dkim_selector", TEXT, "The name under which DNS has the public key."),
+    Option(
+        "dkim_key",
+        "path, or a key in PEM",
+        "The private key, RSA or Ed25519. Shown in no repr, log or error.",
+    ),
+    Option(
+        "dkim_headers",
+        LIST,
+        "The header fields to sign, From among them.",
+        "those that RFC 6376 recommends",
+    ),
+    Option(
+        "dkim_canonicalization",
+        ", ".join(f"`{each}`" for each in CANONICALIZATIONS),
+        "What may happen to header and body on the way without breaking the signature.",
+        f"`{CANONICALIZATIONS[0]}`",
+    ),
+    Option("dkim", "`mailbridge.Signer`", "These as one value.", "none"),
+    Option(
         "max_connections",
         NUMBER,
         "Connections to this server at a time, for the whole process.",
@@ -188,7 +214,7 @@ OF_TRANSPORT = (
         "relays",
         "list of URLs, or text with commas",
         "Servers to go on to, in this order, when the one above cannot be used. A URL says all"
-        " about its server; only EHLO's name and `strict` are the same.",
+        " about its server; only EHLO's name, `strict` and `dkim` are the same.",
         "none",
     ),
     Option("round_robin", FLAG, "Start with another of these servers each time.", "false"),

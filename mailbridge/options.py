@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from . import security
 from .convert import boolean, choice, count, path, seconds, source_address, text, words
+from .dkim import DKIM_OPTIONS, Signer, with_signer
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 from .secret import Secret
@@ -146,6 +147,7 @@ class Relay:
     ignore_extensions: frozenset[str] = frozenset()
     lmtp: bool = False
     strict: bool = False
+    dkim: Signer | None = None
     pool: PoolOptions = field(default_factory=PoolOptions)
 
     def __post_init__(self) -> None:
@@ -163,6 +165,8 @@ class Relay:
             put("password", Secret(self.password))
         for name in ("tls_verify", "allow_insecure_auth", "lmtp", "strict"):
             put(name, boolean(name, getattr(self, name)))
+        if not isinstance(self.dkim, Signer | None):
+            raise OptionError("dkim must be a mailbridge.Signer; see dkim_domain and its like")
         if not isinstance(self.timeouts, Timeouts):
             raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")
         put(
@@ -210,7 +214,7 @@ class Relay:
         url = given.pop("url", None)
         if url is not None:
             given = {**options_of(url, OPTION_NAMES), **given}
-        values = _pool(_timeouts(given))
+        values = with_signer(_pool(_timeouts(given)))
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
         return cls(**values)
@@ -227,6 +231,13 @@ class Relay:
     def using(self, **changes: Any) -> Self:
         """A changed copy."""
         return replace(self, **changes)
+
+    def treating_content_as(self, other: Relay) -> Self:
+        """This relay, as strict as `other` and with its signature, unless it has one of its own.
+
+        What is done to a mail should not depend on who takes it in the end.
+        """
+        return self.using(strict=self.strict or other.strict, dkim=self.dkim or other.dkim)
 
     @property
     def address(self) -> str:
@@ -301,6 +312,7 @@ OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     "timeout",
     *TIMEOUT_OPTIONS,
     *POOL_OPTIONS,
+    *DKIM_OPTIONS,
 }
 
 

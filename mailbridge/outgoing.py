@@ -14,7 +14,7 @@ from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
 from .message import header_of, message_id
 from .options import Relay
-from .protocol.content import Body, body
+from .protocol.content import Body, Prefixed, body
 from .protocol.mail import Mail, Rcpt, check_parameters
 from .protocol.parameters import check_offered
 from .protocol.session import Session
@@ -92,7 +92,7 @@ class Outgoing:
 
         Raises NotSupported for a sender that this server cannot take, and for what the envelope
         asks for and the server does not offer; InvalidInput for content that cannot be
-        re-encoded for it, or with the relay's `strict` is not to be.
+        re-encoded for it, or with the relay's `strict` is not to be, or cannot be signed.
         """
         envelope, mail_options = self.envelope, self.mail_options
         extensions = session.extensions
@@ -119,6 +119,9 @@ class Outgoing:
                 eight_bit=extensions.offers("SMTPUTF8" if self.has_utf8_header else "8BITMIME"),
                 strict=relay.strict,
             )
+        if relay.dkim is not None:
+            # Last: the signature is over the octets that leave.
+            content = Prefixed(relay.dkim.sign(b"".join(content.pieces())), content)
         esmtp = envelope.esmtp
         if esmtp is not None:
             check_offered(esmtp, extensions)

@@ -198,6 +198,7 @@ def only_ours(backend: EmailBackend, envelope: Envelope) -> str | None:
         "on_refused='abort'": backend.on_refused is OnRefused.ABORT,
         "esmtp": backend.esmtp or envelope.esmtp,
         "strict": boolean("strict", backend.options.get("strict", False)),
+        "dkim": any(name.startswith("dkim") for name in backend.options),
         "deadline": backend.deadline,
     }
     return next((option for option, given in wanted.items() if given), None)

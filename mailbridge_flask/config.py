@@ -169,8 +169,7 @@ def _relays(given: Any, max_emails: int | None, first: Relay) -> tuple[Relay, ..
         relays = [_limited(Relay.from_url(url), max_emails) for url in urls]
     except OptionError as exc:
         raise OptionError(f"MAIL_RELAYS: {exc}") from exc
-    # What is done to the mail does not depend on who takes it in the end.
-    return tuple(relay.using(strict=relay.strict or first.strict) for relay in relays)
+    return tuple(relay.treating_content_as(first) for relay in relays)
 
 
 def _esmtp(given: Any) -> Esmtp | None:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from mailbridge import TLS, Esmtp, OnRefused, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
+from tests.dkim_keys import ED25519, signer
 
 HERE = str(Path(__file__))
 CONTEXT = ssl.create_default_context()
 PIN = "ab" * 32
+
+
+def rest_of(name: str) -> dict[str, str]:
+    return {each: value for each, value in DKIM.items() if each != name}
 
 
 def token() -> str:
@@ -30,12 +34,15 @@ class Sample(NamedTuple):
 
     def arrived(self, relay: Relay, sender: Any) -> bool:
         """True if the value is where it belongs: in the relay, or what sends through it."""
-        owner = sender if self.path.split(".")[0] in OF_SENDER else relay
-        return bool(attrgetter(self.path)(owner) == self.expected)
+        value = sender if self.path.split(".")[0] in OF_SENDER else relay
+        for name in self.path.split("."):
+            value = getattr(value, name, None)
+        return bool(value == self.expected)
 
 
 OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "deadline", "esmtp"}
 TLS_ON = {"tls": "starttls"}
+DKIM = {"dkim_domain": "example.org", "dkim_selector": "mail1", "dkim_key": ED25519}
 LOGIN = {"username": "ida", "allow_insecure_auth": True}
 
 SAMPLES = {
@@ -67,6 +74,14 @@ SAMPLES = {
     "ignore_extensions": Sample("size, dsn", "ignore_extensions", {"SIZE", "DSN"}),
     "lmtp": Sample("yes", "lmtp", True),
     "strict": Sample("yes", "strict", True),
+    "dkim_domain": Sample("b.example", "dkim.domain", "b.example", rest_of("dkim_domain")),
+    "dkim_selector": Sample("x", "dkim.selector", "x", rest_of("dkim_selector")),
+    "dkim_key": Sample(ED25519, "dkim.key", Secret(ED25519), rest_of("dkim_key")),
+    "dkim_headers": Sample("From, To", "dkim.headers", ("from", "to"), DKIM),
+    "dkim_canonicalization": Sample(
+        "simple/simple", "dkim.canonicalization", "simple/simple", DKIM
+    ),
+    "dkim": Sample(signer(), "dkim", signer()),
     "max_connections": Sample("7", "pool.max_connections", 7),
     "pool_timeout": Sample("7", "pool.wait_timeout", 7.0),
     "max_messages": Sample("7", "pool.max_messages", 7),

@@ -16,6 +16,10 @@ from mailbridge.testing import ScriptedServer
 with ScriptedServer(users={"a": "b"}, mechanisms=["SCRAM-SHA-1"]) as server:
     Transport(Relay.from_options(server.relay_options())).open()
 """
+SIGN = """
+from mailbridge import Signer
+Signer("example.org", "mail1", "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+"""
 
 
 @pytest.mark.parametrize(
@@ -27,6 +31,8 @@ with ScriptedServer(users={"a": "b"}, mechanisms=["SCRAM-SHA-1"]) as server:
         ("flask", "blinker", "from mailbridge_flask import Mail"),
         ("testing", "trustme", "from mailbridge.testing import TestCA; TestCA()"),
         ("scram", "scramp", LOGIN_BY_SCRAM),
+        ("dkim", "dkim", SIGN),
+        ("dkim", "nacl", SIGN),
     ],
 )
 def test_what_is_missing_names_its_extra(extra: str, missing: str, code: str) -> None:

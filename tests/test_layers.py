@@ -3,8 +3,8 @@
 mailbridge_django    mailbridge_flask    cli    testing
            probe  |  preview
               sync  |  aio
-      protocol  |  policy, message, dkim, outbox
-        errors, envelope, report, options
+      protocol  |  policy, message, outbox
+        errors, envelope, report, options, dkim
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ VALUES = {
         "options",
         "url",
         "security",
+        "dkim",
     )
 }
 FUNCTIONS = {
-    *("protocol", "policy", "message", "header", "render", "dkim", "outbox", "sendmail"),
+    *("protocol", "policy", "message", "header", "render", "outbox", "sendmail"),
     *("outgoing", "fitting", "tls", "memory", "logins", "tokens", "findings", "forks", "registry"),
     *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
 }

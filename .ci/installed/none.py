@@ -2,7 +2,7 @@
 
 import importlib
 
-from mailbridge import Envelope, MailError, Relay, Transport
+from mailbridge import Envelope, MailError, OptionError, Relay, Signer, Transport
 from mailbridge.testing import ScriptedServer, TestCA
 
 with ScriptedServer(users={"shop": "secret"}, mechanisms=["SCRAM-SHA-256"]) as smtpd:
@@ -20,7 +20,7 @@ def said(extra, use):
     """The text of the error that comes of using what is not installed."""
     try:
         use()
-    except (ImportError, MailError) as error:
+    except (ImportError, MailError, OptionError) as error:
         wanted = f'pip install "mailbridge[{extra}]"'
         assert wanted in str(error), f"{extra}: {error!r} does not say: {wanted}"
     else:
@@ -35,4 +35,5 @@ def log_in_by_scram():
 said("django", lambda: importlib.import_module("mailbridge_django"))
 said("flask", lambda: importlib.import_module("mailbridge_flask"))
 said("scram", log_in_by_scram)
+said("dkim", lambda: Signer("example.org", "mail1", "key.pem"))
 said("testing", TestCA)

@@ -65,6 +65,23 @@ class Buffer:
         return pieces(self.data)
 
 
+class Prefixed:
+    """A Body with a header field in front of it, which is ASCII and has no long line."""
+
+    def __init__(self, field: bytes, content: Body) -> None:
+        self._field = field
+        self._content = content
+        self.size = len(field) + content.size
+        self.is_ascii = content.is_ascii
+        self.long_lines = content.long_lines
+        self.leading_dots = getattr(content, "leading_dots", True)
+
+    def pieces(self) -> Iterator[bytes]:
+        """The field, and the content behind it."""
+        yield self._field
+        yield from self._content.pieces()
+
+
 class File:
     """A Body in a file that can be read again. `start` is where it begins."""
 

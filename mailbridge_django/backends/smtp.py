@@ -226,12 +226,8 @@ class EmailBackend(BaseEmailBackend):
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
         name = relay.local_hostname
-        # What is done to the mail does not depend on who takes it in the end.
-        others = [
-            r.using(local_hostname=r.local_hostname or name, strict=r.strict or relay.strict)
-            for r in self.relays
-        ]
-        return [relay, *others]
+        others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
+        return [relay, *(other.treating_content_as(relay) for other in others)]
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from email.mime.text import MIMEText
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.test import override_settings
 from mailbridge import SMTP, DeliveryReport, InvalidInput
 from mailbridge.testing import ScriptedServer
 from mailbridge_django import EmailBackend, signals
+from tests.dkim_keys import ED25519, pem, rsa_key, signer, verifies
 
 Make = Callable[..., EmailBackend]
 LONG = "x" * 2000
@@ -99,4 +101,47 @@ def test_strict_cannot_be_promised_over_a_foreign_connection(
 ) -> None:
     with pytest.raises(ImproperlyConfigured, match="strict needs a connection"):
         backend(Foreign, strict=True).send_messages([message()])
+    assert smtpd.messages == ()
+
+
+# -- DKIM
+
+DKIM = {"dkim_domain": "example.org", "dkim_selector": "ed1", "dkim_key": ED25519}
+
+
+@pytest.mark.parametrize("keywords", [(), ("8BITMIME",), ("CHUNKING", "8BITMIME", "PIPELINING")])
+def test_mail_is_signed(keywords: tuple[str, ...]) -> None:
+    with ScriptedServer(extensions=keywords) as smtpd:
+        with override_settings(EMAIL_HOST=smtpd.host, EMAIL_PORT=smtpd.port, MAILBRIDGE=DKIM):
+            mails = [message(), EmailMessage("Grüße", ".Grüße\n.\n", to=["a@example.com"])]
+            mails[1].attach("a.bin", b"x" * 200_000, "application/octet-stream")
+            assert EmailBackend().send_messages(mails) == 2
+        assert [verifies(received.content) for received in smtpd.messages] == [True, True]
+
+
+def test_every_relay_signs(smtpd: ScriptedServer, tmp_path: Path) -> None:
+    path = tmp_path / "dkim.pem"
+    path.write_text(pem(rsa_key()))
+    ours = {"relays": [smtpd.url], "url": smtpd.url, **DKIM, "dkim_key": path}
+    with override_settings(MAILBRIDGE=ours):
+        for relay in EmailBackend().all_relays():
+            assert relay.dkim is not None
+            assert relay.dkim.algorithm == "rsa-sha256"
+
+
+def test_a_wrong_key_is_found_when_the_backend_is_made() -> None:
+    with override_settings(MAILBRIDGE={**DKIM, "dkim_key": "/no/such/file"}):
+        with pytest.raises(ImproperlyConfigured, match="dkim_key is neither"):
+            EmailBackend()
+    with override_settings(MAILBRIDGE={"dkim_domain": "example.org"}):
+        with pytest.raises(ImproperlyConfigured, match="dkim_selector is not set"):
+            EmailBackend()
+
+
+@pytest.mark.parametrize("options", [DKIM, {"dkim": signer()}])
+def test_a_signature_cannot_be_promised_over_a_foreign_connection(
+    options: dict[str, Any], backend: Make, smtpd: ScriptedServer
+) -> None:
+    with pytest.raises(ImproperlyConfigured, match="dkim needs a connection"):
+        backend(Foreign, **options).send_messages([message()])
     assert smtpd.messages == ()
