@@ -6,6 +6,7 @@ Each function takes the name of the option for its error, an OptionError (a Valu
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from ipaddress import ip_address
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 from .errors import OptionError
 from .host import parse_port
 
+_DIGITS = re.compile(r"[0-9]{1,20}")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -23,8 +25,10 @@ def seconds(name: str, value: object) -> float | None:
         return None
     try:
         seconds = float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        raise OptionError(f"{name} is too large a number of seconds") from None
     except (TypeError, ValueError):
-        raise OptionError(f"{name} {value!r} is no number of seconds") from None
+        raise OptionError(f"{name} {value!a:.40} is no number of seconds") from None
     if not 0 < seconds < float("inf"):
         raise OptionError(f"{name} must be more than 0 seconds, not {value!r}")
     return seconds
@@ -32,7 +36,7 @@ def seconds(name: str, value: object) -> float | None:
 
 def count(name: str, value: object) -> int:
     """A whole number above 0."""
-    number = int(value) if isinstance(value, str) and value.isdigit() else value
+    number = int(value) if isinstance(value, str) and _DIGITS.fullmatch(value) else value
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise OptionError(f"{name} {value!r} is no whole number above 0")
     return number

@@ -26,17 +26,24 @@ MAX_PATH = 256
 # Far above any mailbox with its display name; a longer text is an attack on parsing time.
 MAX_TEXT = 2048
 
+# Outside ASCII, neither line ends, controls nor what UTF-8 cannot write.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_FOREIGN = rf"[^\x00-\x7f{_CONTROLS}]"
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@({_LABEL}(?:\.{_LABEL})*)")
-_DOT_STRING = re.compile(rf"(?:{_ATEXT}|[^\x00-\x7f])+(?:\.(?:{_ATEXT}|[^\x00-\x7f])+)*")
+_DOT_STRING = re.compile(rf"(?:{_ATEXT}|{_FOREIGN})+(?:\.(?:{_ATEXT}|{_FOREIGN})+)*")
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_QUOTED = r'"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*"'
+_QUOTED = rf'"(?:[^"\\{_CONTROLS}]|\\[^{_CONTROLS}])*"'
 _LOCAL_PART = re.compile(rf"{_DOT_STRING.pattern}|{_QUOTED}")
 # What an unquoted local part may hold in practice: a dot in an odd place is sent quoted.
-_LOOSE_LOCAL = re.compile(rf"(?:{_ATEXT}|[.]|[^\x00-\x7f])+")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x5a\x5e-\x7e]+")
+_LOOSE_LOCAL = re.compile(rf"(?:{_ATEXT}|[.]|{_FOREIGN})+")
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+# RFC 5321 allows the brackets of a path in here. A server that looks for the first ">" would take
+# another path than we mean.
+_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x3b\x3d\x3f-\x5a\x5e-\x7e]+")
+# What input methods write for an @; such an address would be a mailbox without a domain.
+_WIDE_AT = re.compile("[\uff20\ufe6b]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,10 +85,12 @@ class Address:
         ):
             raise AddressError(f"no address: {local_part!a} at {domain!a}; see Address.parse")
         ascii_domain = self.ascii_domain
-        path = local_part if ascii_domain is None else f"{local_part}@{ascii_domain}"
+        path = (local_part if ascii_domain is None else f"{local_part}@{ascii_domain}").encode()
+        if len(path) > MAX_PATH - 2:
+            raise AddressError(f"the address is over {MAX_PATH - 2} octets")
         values = {
             "text": local_part if domain is None else f"{local_part}@{domain}",
-            "_path": path.encode(),
+            "_path": path,
             "_key": (local_part, domain and domain.lower()),
             "needs_smtputf8": not local_part.isascii(),
         }
@@ -202,6 +211,8 @@ def to_ascii_domain(domain: str) -> str:
     """`domain` as A-labels. Raises AddressError where IDNA 2008 (RFC 5891) does not allow it."""
     if domain.isascii():
         return domain
+    if len(domain) > MAX_TEXT:
+        raise AddressError(f"the domain is over {MAX_TEXT} characters")
     # Imported here: its tables take a while to load and most mail never needs them.
     import idna
 
@@ -298,16 +309,15 @@ class _Parser:
         if len(local_part.encode()) > MAX_LOCAL_PART:
             self.fail(f"the part before the @ is over {MAX_LOCAL_PART} octets")
         if not self.text.startswith("@", self.at):
+            if _WIDE_AT.search(local_part):
+                self.fail("its @ is a wide one, which parts nothing; write @")
             return Address(local_part)
         self.at += 1
         stop = self.text.rfind(end) if end else len(self.text)
         domain = self.text[self.at : stop]
         self.at = stop
         self.check_domain(domain)
-        address = Address(local_part, domain)
-        if len(address.path(smtputf8=True)) > MAX_PATH - 2:
-            self.fail(f"the address is over {MAX_PATH - 2} octets")
-        return address
+        return Address(local_part, domain)
 
     def unquoted_local_part(self) -> str:
         match = _LOOSE_LOCAL.match(self.text, self.at)

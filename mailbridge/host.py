@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_address
 
 from .envelope import to_ascii_domain
 from .errors import AddressError, OptionError, PortError
+
+# Python refuses to read numbers of thousands of digits, with an error of its own.
+_PORT = re.compile(r"[0-9]{1,20}")
 
 
 def check_helo_name(name: str) -> str:
@@ -69,8 +73,11 @@ def parse_port(port: object) -> int:
     number = -1
     if isinstance(port, int) and not isinstance(port, bool):
         number = port
-    elif isinstance(port, str) and port.strip().isascii() and port.strip().isdigit():
+    elif isinstance(port, str) and _PORT.fullmatch(port.strip()):
         number = int(port)
     if not 0 <= number <= 65535:
-        raise PortError(f"nonnumeric port {port!r}: port must be a number from 1 to 65535")
+        # Nor does it write them.
+        many = isinstance(port, int) and abs(port) > 10**20
+        shown = "of many digits" if many else f"{port!r:.24}"
+        raise PortError(f"nonnumeric port {shown}: port must be a number from 1 to 65535")
     return number

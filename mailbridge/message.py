@@ -9,7 +9,7 @@ import email.policy
 import email.utils
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .envelope import Address
@@ -103,9 +103,20 @@ def message_id(content: bytes) -> str | None:
     return None if match is None else match[1].decode("utf-8", "backslashreplace")
 
 
-def header_of(content: bytes) -> bytes:
-    """The header of `content` (or of its first piece), with the line end of its last field."""
-    return content[: _header_end(content)]
+def header_of(pieces: Iterable[bytes]) -> bytes:
+    """The header of a canonical content that comes in pieces, with the line end of its last field.
+
+    Reads no further than to its end. All of it, if there is no empty line.
+    """
+    head = bytearray()
+    for piece in pieces:
+        looked_at = max(0, len(head) - 3)
+        head += piece
+        if head.startswith(b"\r\n"):
+            return b""
+        if (end := head.find(b"\r\n\r\n", looked_at)) >= 0:
+            return bytes(head[: end + 2])
+    return bytes(head)
 
 
 def _header_end(content: bytes) -> int:

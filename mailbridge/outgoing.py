@@ -68,7 +68,7 @@ class Outgoing:
     @property
     def has_utf8_header(self) -> bool:
         """True if a header field holds octets outside ASCII (RFC 6532)."""
-        return not (self.content.is_ascii or header_of(next(self.content.pieces())).isascii())
+        return not (self.content.is_ascii or header_of(self.content.pieces()).isascii())
 
     def only(self, recipients: Iterable[str]) -> Outgoing:
         """The same mail for some of its recipients."""

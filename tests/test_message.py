@@ -11,7 +11,7 @@ from email.mime.text import MIMEText
 import pytest
 
 from mailbridge import AddressError, InvalidInput
-from mailbridge.message import flattened, message_id
+from mailbridge.message import flattened, header_of, message_id
 
 
 def message(**fields: str) -> EmailMessage:
@@ -125,3 +125,18 @@ def test_old_messages_in_utf8() -> None:
 )
 def test_message_ids(content: bytes, expected: str | None) -> None:
     assert message_id(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (b"A: b\r\n c\r\n\r\nbody\r\n\r\n", b"A: b\r\n c\r\n"),
+        (b"A: b\r\n", b"A: b\r\n"),
+        (b"\r\nbody\r\n\r\nmore", b""),
+        (b"", b""),
+    ],
+)
+def test_the_header_of_a_content_in_pieces(content: bytes, header: bytes) -> None:
+    for size in (1, 2, 3, 5, 100):
+        pieces = [content[at : at + size] for at in range(0, len(content), size)]
+        assert header_of(pieces) == header

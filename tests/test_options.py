@@ -306,3 +306,21 @@ def test_the_names_of_mechanisms_are_those_that_there_are() -> None:
     assert tuple(MECHANISMS) == MECHANISM_NAMES
     relay = Relay(host="h", auth_mechanisms="plain LOGIN")
     assert relay.auth_mechanisms == ("PLAIN", "LOGIN")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("port", ["9" * 5000, "²", "٣", 10**5000]),
+        ("max_messages", ["9" * 5000, "²", "٣"]),
+        ("timeout", ["9" * 5000, "²", 10**5000]),
+    ],
+    ids=["port", "count", "seconds"],
+)
+def test_numbers_that_python_cannot_read_or_write_are_errors_of_ours(
+    name: str, values: list[Any]
+) -> None:
+    """More than 4300 digits are a ValueError of Python's, which names no option."""
+    for value in values:
+        with pytest.raises(OptionError, match=name):
+            Relay.from_options({name: value}, host="h")

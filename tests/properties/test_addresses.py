@@ -9,6 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailbridge import Address, AddressError, Envelope
+from mailbridge.envelope import to_ascii_domain
+from mailbridge.host import check_helo_name
 from mailbridge.protocol.mail import Mail, Rcpt
 
 parts = st.sampled_from(
@@ -34,6 +36,10 @@ PATH = re.compile(rf"(?:{ATOMS}(?:\.{ATOMS})*|{QUOTED})(?:@(?:{DOMAIN}))?")
 @example("<a@b.org\r\nRSET>")
 @example("a@b。org")
 @example("a@b＞org")
+@example("a@[x:>y]")
+@example("a@[x:<y]")
+@example("a@b＠c.org")
+@example("a\u2028b@c.org")
 def test_a_path_cannot_leave_its_brackets(text: str) -> None:
     try:
         address = Address.parse(text)
@@ -44,6 +50,43 @@ def test_a_path_cannot_leave_its_brackets(text: str) -> None:
     assert len(path) <= 254
     assert len(address.local_part.encode()) <= 64
     assert address.needs_smtputf8 == (not path.partition(b"@")[0].isascii() and not path.isascii())
+
+
+@given(texts, st.none() | texts)
+@example("a\x85b", "c.org")
+@example('"a\u2028b"', "c.org")
+@example("a\ud800b", "c.org")
+@example("a", "[x:>y]")
+@example("a", "b." * 200 + "org")
+def test_parts_are_checked_like_texts(local_part: str, domain: str | None) -> None:
+    """An Address may be made of its parts as well."""
+    try:
+        address = Address(local_part, domain)
+    except AddressError:
+        return
+    path = address.path(smtputf8=True).decode()
+    assert PATH.fullmatch(path), path
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", path)
+    assert len(path.encode()) <= 254
+
+
+def test_no_character_becomes_a_special_of_a_path() -> None:
+    """UTS 46 maps much to ASCII: a wide @ to @, a wide > to >. IDNA 2008 then refuses it."""
+    for number in range(0x80, 0x110000):
+        # A sample of the ideographs will do.
+        if (0x3400 <= number < 0xF900 and number % 97) or (number >= 0x20000 and number % 997):
+            continue
+        try:
+            domain = to_ascii_domain(f"b{chr(number)}c.org")
+        except AddressError:
+            continue
+        assert re.fullmatch(r"[a-z0-9.-]+", domain), hex(number)
+
+
+@pytest.mark.parametrize("text", ["a＠b.org", "a﹫b.org", "Name <a＠b.org>"])
+def test_a_wide_at_is_named(text: str) -> None:
+    with pytest.raises(AddressError, match="wide"):
+        Address.parse(text)
 
 
 @given(texts)
@@ -97,10 +140,19 @@ def test_an_envelope_keeps_each_recipient_once(texts: list[str]) -> None:
         "é" * 10**6 + "@b.org",
         "a@" + "é." * 10**6,
         "a@[" + ":" * 10**6 + "]",
+        "a@[" + "a-" * 10**6 + ":]",
+        "a＠" * 10**6,
+        "a@" + "\u00ad" * 10**6,
     ],
     ids=lambda text: repr(text[:6]),
 )
 def test_hostile_text_ends_soon(text: str) -> None:
     # No measurement: quadratic work on a million characters would not end before the time-out.
-    with pytest.raises(AddressError):
+    with pytest.raises(AddressError) as caught:
         Address.parse(text)
+    assert len(str(caught.value)) < 1000
+    local_part, _, domain = text.partition("@")
+    with pytest.raises(AddressError):
+        Address(local_part, domain or None)
+    with pytest.raises(ValueError, match=r"is over|no host name|no valid host name"):
+        check_helo_name(f"é{text}")
