@@ -134,7 +134,8 @@ def check_fitting(whole: bytes, *, eight_bit: bool) -> None:
     if any(part.defects for part, _ in leaves):
         return
     for was, now in leaves:
-        assert was.get_content_type() == now.get_content_type()
+        # Where it is folded says nothing.
+        assert was.get_content_type().split() == now.get_content_type().split()
         if not was.is_multipart():
             assert decoded(was) == decoded(now)
 
