@@ -271,6 +271,7 @@ def test_one_call_of_the_provider_is_in_flight() -> None:
         (datetime.now(UTC) + timedelta(hours=1), 1),
         ((datetime.now(UTC) + timedelta(hours=1)).replace(tzinfo=None), 1),
     ],
+    ids=["not told", "in an hour", "now", "a date", "a date without a zone"],
 )
 def test_a_token_is_kept_until_shortly_before_it_expires(expires: Any, calls: int) -> None:
     provider = Provider("fresh" if expires is None else ("fresh", expires))
