@@ -47,7 +47,7 @@ class Converse:
     """A dialogue is to be run over a connection. The result is its own."""
 
     lease: AnyLease
-    dialogue: Dialogue[DeliveryReport]
+    dialogue: Dialogue[Any]
     deadline: Deadline | None = None
 
 

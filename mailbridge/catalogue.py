@@ -188,6 +188,13 @@ OF_RELAY = (
         NUMBER,
         "Send no more mails a second; fewer while the server complains (421, 4.7.x).",
     ),
+    Option(
+        "bdat_window",
+        NUMBER,
+        "Have so many mails of a batch on their way without waiting for replies. Only for a server"
+        " [that is known to bear it](../explanation/pool.md#a-window-of-whole-mails).",
+        "off",
+    ),
     Option("pool", "`mailbridge.PoolOptions`", "These as one value.", "see above"),
 )
 #: Options of a Transport, or of what stands for one in a framework. None is part of a URL.

@@ -145,6 +145,7 @@ class Relay:
     # Long enough that no account is locked by us, short enough to mend a password and wait.
     auth_pause: float = 300.0
     ignore_extensions: frozenset[str] = frozenset()
+    bdat_window: int | None = None
     lmtp: bool = False
     strict: bool = False
     dkim: Signer | None = None
@@ -179,6 +180,10 @@ class Relay:
         if self.local_hostname is not None:
             put("local_hostname", check_helo_name(self.local_hostname))
         put("source_address", source_address(self.source_address))
+        if self.bdat_window is not None:
+            put("bdat_window", count("bdat_window", self.bdat_window))
+            if self.lmtp:
+                raise OptionError("bdat_window and lmtp are both set: LMTP has no such window")
         put("fingerprint", security.fingerprints(self.fingerprint or None))
         put("auth_mechanisms", security.mechanisms(self.auth_mechanisms))
         put("token_provider", security.provider(self.token_provider))

@@ -88,6 +88,7 @@ SAMPLES = {
     "max_age": Sample("7", "pool.max_age", 7.0),
     "idle_timeout": Sample("7", "pool.idle_timeout", 7.0),
     "max_per_second": Sample("7", "pool.max_per_second", 7.0),
+    "bdat_window": Sample("7", "bdat_window", 7),
     "pool": Sample(PoolOptions(max_age=7), "pool", PoolOptions(max_age=7)),
     "tries": Sample("7", "retry.tries", 7),
     "retry_delay": Sample("7", "retry", RetryPolicy(delay=7)),

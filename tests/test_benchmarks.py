@@ -54,6 +54,11 @@ def test_mailbridge_needs_no_more_trips_than_smtplib(
     assert trips(servers, "Transport.cold", mode) <= most
 
 
+def test_a_window_takes_three_trips_for_a_hundred(servers: Servers) -> None:
+    # MAIL and RCPT of the first; all the rest; QUIT.
+    assert trips(servers, "Transport.window", n=100) == 3
+
+
 def test_the_sink_takes_groups_chunks_and_data() -> None:
     with Child.module("sink", {}) as sink:
         with smtplib.SMTP("127.0.0.1", sink.hello["port"], timeout=10) as smtp:

@@ -42,6 +42,7 @@ FUNCTIONS = {
     *("protocol", "policy", "message", "header", "render", "outbox", "sendmail"),
     *("outgoing", "fitting", "tls", "memory", "logins", "tokens", "findings", "forks", "registry"),
     *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
+    "windowed",
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]

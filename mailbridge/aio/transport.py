@@ -17,6 +17,7 @@ from ..options import Relay
 from ..outgoing import Content, Outgoing
 from ..report import DeliveryReport, OnRefused
 from ..route import Route
+from ..windowed import line_for
 from .batch import Batch
 from .driver import Connection
 from .pool import Lease, pool_for
@@ -186,7 +187,7 @@ class AsyncTransport(Route[Connection]):
         """A line over the kept connection if there is one, else over one from the pool."""
         pool = pool_for(self.order()[0])
         async with self._lock:
-            return Line(self, pool, self._take_kept(), on_refused, deadline)
+            return line_for(self, pool, self._take_kept(), on_refused, deadline)
 
     def put_back(self, lease: Lease) -> None:
         """Keep this connection again."""

@@ -51,6 +51,11 @@ def deliver(
         _settle_lost(session, mail, lost)
     if session.in_transaction and session.usable and not leave_reset:
         yield from reset(session)
+    return report_on(session, mail)
+
+
+def report_on(session: Session, mail: MailTransaction) -> DeliveryReport:
+    """The report on a mail, and whether the session has outlived it."""
     report = mail.report()
     report.session_usable = session.alive
     if mail.error is not None and not session.alive:
@@ -67,12 +72,12 @@ def _round(
     mail.begun = False
     try:
         if session.pipelining:
-            yield from _hear_group(session, mail)
+            yield from hear_group(session, mail)
         else:
             yield from _ask_in_turn(session, mail)
     finally:
         mail.sort_replies()
-    wanted = _judge_envelope(mail)
+    wanted = judge_envelope(mail)
     more = not mail.all_or_nothing and len(mail.unsettled) > len(mail.accepted)
     if not wanted:
         yield from _unwanted_content(session, mail)
@@ -109,7 +114,7 @@ def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> b
     return True
 
 
-def _hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
+def hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """Read every reply of the group that was sent."""
     lines = mail.group.lines
     if lines[0] is RSET:
@@ -143,7 +148,7 @@ def _ask_in_turn(session: Session, mail: MailTransaction) -> Dialogue[None]:
             raise closed_by(reply)
 
 
-def _judge_envelope(mail: MailTransaction) -> bool:
+def judge_envelope(mail: MailTransaction) -> bool:
     """Settle what the envelope's replies decided. True if there is somebody to send content for."""
     reply = mail.heard[0]
     if not reply.positive:
@@ -262,11 +267,12 @@ def data(session: Session, content: Body) -> Dialogue[Reply]:
     try:
         answers = yield from session.replies(replies)
     except Disconnected as lost:
-        raise _doubt(lost) if session.handed_over else lost from lost
+        raise doubt_of(lost) if session.handed_over else lost from lost
     return next((answer for answer in answers if not answer.positive), answers[0])
 
 
-def _doubt(lost: Disconnected) -> DeliveryInDoubt:
+def doubt_of(lost: Disconnected) -> DeliveryInDoubt:
+    """The error for a mail whose content was handed over before this."""
     cls = DeliveryInDoubtTimeout if isinstance(lost, TimeoutError) else DeliveryInDoubt
     doubt = cls(f"delivery in doubt: the content was handed over, then: {lost}")
     doubt.advice = "The message may have been delivered; sending it again may deliver it twice"
@@ -279,7 +285,7 @@ def _settle_lost(session: Session, mail: MailTransaction, lost: Disconnected) ->
     """The connection is gone: what is not settled was not attempted, or is in doubt."""
     if mail.accepted and (session.handed_over or mail.in_doubt):
         mail.settle(mail.accepted, State.IN_DOUBT, Phase.CONTENT, reason=str(lost))
-        mail.error = _doubt(lost)
+        mail.error = doubt_of(lost)
     else:
         mail.error = lost
         lost.phase = lost.phase or session.phase

@@ -118,6 +118,10 @@ class Session:
         """The kernel took `octets`, and no more than those."""
         self._output.sent(octets)
 
+    def has_left(self, command: Command) -> bool:
+        """True if the last octet of a command that was sent here may have left."""
+        return self._output.has_left(command)
+
     @property
     def handed_over(self) -> bool:
         """True if the last octet of a content that is not answered yet may have left."""
@@ -319,11 +323,6 @@ class Session:
             reply = yield from self.reply()
             if answered is command:
                 return reply
-
-    def group(self, *commands: Command) -> Dialogue[list[Reply]]:
-        """Send commands together and return all their replies, in order (RFC 2920)."""
-        self.send(*commands)
-        return (yield from self.replies(len(commands)))
 
     def replies(self, count: int) -> Dialogue[list[Reply]]:
         """The replies to the `count` oldest unanswered commands, in order."""

@@ -23,12 +23,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mailbridge
-from mailbridge import DeliveryReport, Disconnected, Envelope, MailError, ReplyTimeout
-from mailbridge.outgoing import Outgoing
+from mailbridge import (
+    DeliveryReport,
+    Disconnected,
+    Envelope,
+    MailError,
+    OnRefused,
+    ReplyTimeout,
+)
+from mailbridge.attempt import Converse, Lend, Steps
+from mailbridge.deadline import Deadline
+from mailbridge.outgoing import Content, Outgoing
 from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Need
 from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
+from mailbridge.stock import Lease, Stock
+from mailbridge.windowed import WindowedLine
 from tests.hostile.model import ACTIONS, TRAP, Log, ModelServer, decisions
 
 T = TypeVar("T")
@@ -36,6 +47,7 @@ T = TypeVar("T")
 BOUNDED = settings(settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")))
 RELAY = mailbridge.Relay(host="mx.example.org")
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
+WINDOWS = st.none() | st.integers(1, 5)
 
 
 @dataclass(frozen=True)
@@ -62,8 +74,11 @@ class Scenario:
     steps: list[int]
 
 
+SOME_EXTENSIONS = st.lists(st.sampled_from(EXTENSIONS), unique=True)
+
+
 @st.composite
-def scenarios(draw: st.DrawFn) -> Scenario:
+def scenarios(draw: st.DrawFn, *, windowed: bool = False) -> Scenario:
     policy = draw(st.sampled_from(["report", "report", "raise", "abort"]))
     mails = []
     for number in range(draw(st.integers(1, 4))):
@@ -74,8 +89,8 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     return Scenario(
         mails,
         draw(st.dictionaries(st.integers(0, 25), st.sampled_from(ACTIONS), max_size=4)),
-        draw(st.lists(st.sampled_from(EXTENSIONS), unique=True)),
-        draw(st.booleans()),
+        list(EXTENSIONS) if windowed else draw(SOME_EXTENSIONS),
+        draw(st.booleans()) and not windowed,
         draw(st.lists(st.none() | st.none() | st.integers(1, 600), max_size=3)),
         draw(st.lists(st.integers(1, 400), min_size=1, max_size=6)),
     )
@@ -131,7 +146,7 @@ class Wire:
     def _satisfy(self, need: Need) -> None:
         assert need is not Need.TLS
         self._write()
-        if not (self.session.eof or self.session.answered_early):
+        if not (self.session.eof or self.session.answer_is_here):
             self._read()
 
     def _write(self) -> None:
@@ -191,7 +206,7 @@ class Line:
         self._begun: MailTransaction | None = None
         self.offered = b""
 
-    def _open(self) -> Wire:
+    def open(self) -> Wire:
         opened = False
 
         def decide(verb: str) -> str:
@@ -214,7 +229,7 @@ class Line:
         return wire
 
     def deliver(self, mail: Written, following: Written | None) -> DeliveryReport:
-        wire = self._wire = self._wire or self._open()
+        wire = self._wire = self._wire or self.open()
         session = wire.session
         begun, self._begun = self._begun, None
         transaction = begun or _transaction(mail, session)
@@ -246,6 +261,109 @@ def test_true_states_octet_by_octet(scenario: Scenario) -> None:
     following = [*scenario.mails[1:], None]
     reports = [line.deliver(*pair) for pair in zip(scenario.mails, following, strict=True)]
     check(scenario, log, reports, line.offered)
+
+
+class Link:
+    """A connection of a stock: a session with the model, and the driver above."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.session = wire.session
+
+    def alive(self) -> bool:
+        return self.session.usable
+
+    def close(self) -> None:
+        self.session.abandon("closed")
+
+    leave = close
+
+
+class Shelf(Stock[Link, threading.Event]):
+    """A stock of one connection at a time, each opened by `line`."""
+
+    def __init__(self, line: Line, window: int) -> None:
+        super().__init__(mailbridge.Relay(host="model", bdat_window=window))
+        self.line = line
+
+    def lend(self) -> Lease[Link]:
+        assert self._enter(threading.Event())
+        return self._lend(self._opened(Link(self.line.open())), None)
+
+
+class Resigned:
+    """A sender that tries nothing again."""
+
+    relays = ()
+    retry = mailbridge.RetryPolicy()
+
+    def outgoing(self, envelope: Envelope, content: Content, *, on_refused: OnRefused) -> Outgoing:
+        return Outgoing(envelope, content, on_refused=on_refused)
+
+    def begin(self, within: float | None = None) -> Deadline | None:
+        return None
+
+    def may_go_on(self, report: DeliveryReport) -> bool:
+        return False
+
+    def put_back(self, lease: Lease[Link]) -> None:
+        raise AssertionError("nothing was borrowed")
+
+
+def taken(shelf: Shelf, steps: Steps[T]) -> T:
+    """Take the steps of a line, as a transport does."""
+    try:
+        step = next(steps)
+        while True:
+            match step:
+                case Lend():
+                    step = steps.send(shelf.lend())
+                case Converse(lease, dialogue):
+                    result = lease.connection.wire.run(dialogue)
+                    shelf.line.offered += lease.connection.wire.offered
+                    lease.connection.wire.offered = b""
+                    step = steps.send(result)
+                case _:
+                    raise AssertionError(step)
+    except StopIteration as done:
+        return cast(T, done.value)
+
+
+def windowed(scenario: Scenario, log: Log, window: int) -> tuple[list[DeliveryReport], bytes]:
+    """The reports on all mails of a batch, and the octets that were offered to the server."""
+    shelf = Shelf(Line(scenario, log), window)
+    line = WindowedLine(Resigned(), shelf, None, OnRefused(scenario.mails[0].policy))
+    reports = []
+    for mail in scenario.mails:
+        reports += taken(shelf, line.put(mail.envelope, mail.content))
+    reports += taken(shelf, line.end())
+    line.close()
+    return reports, shelf.line.offered
+
+
+@BOUNDED
+@given(scenarios(windowed=True), st.integers(1, 5))
+def test_true_states_in_a_window(scenario: Scenario, window: int) -> None:
+    """Whole transactions without waiting: a refusal in front does not deliver to nobody."""
+    log = Log()
+    reports, offered = windowed(scenario, log, window)
+    check(scenario, log, reports, offered)
+    assert log.taken.keys() <= {(m.number, r) for m in scenario.mails for r in m.recipients}
+
+
+@pytest.mark.parametrize("window", [1, 3, 9])
+@pytest.mark.parametrize("step", [1, 7, 18, 400])
+def test_a_kind_server_gets_every_mail_in_a_window(window: int, step: int) -> None:
+    names = [(f"r{number}@x.org", "s@x.org") for number in range(7)]
+    mails = [
+        Written(number, to, b"Mail: %d\r\n\r\n%bend of %d\r\n" % (number, TRAP, number), "report")
+        for number, to in enumerate(names)
+    ]
+    log = Log()
+    scenario = Scenario(mails, {}, list(EXTENSIONS), False, [], [step])
+    reports, offered = windowed(scenario, log, window)
+    check(scenario, log, reports, offered)
+    assert [report.accepted for report in reports] == names
 
 
 # Everything, over real sockets.
@@ -302,8 +420,10 @@ def _serve(sock: socket.socket, server: ModelServer) -> None:
 
 
 @BOUNDED
-@given(scenarios(), st.booleans(), st.booleans())
-def test_true_states_over_sockets(scenario: Scenario, keep: bool, again: bool) -> None:
+@given(scenarios(), st.booleans(), st.booleans(), WINDOWS)
+def test_true_states_over_sockets(
+    scenario: Scenario, keep: bool, again: bool, window: int | None
+) -> None:
     """A batch, a transport that is kept open or not, with retry and a second relay or without."""
     log = Log()
     with listening(scenario, log) as port:
@@ -314,6 +434,7 @@ def test_true_states_over_sockets(scenario: Scenario, keep: bool, again: bool) -
             tls="none",
             timeout=0.2,
             lmtp=scenario.lmtp,
+            bdat_window=None if scenario.lmtp else window,
             local_hostname="me",
         )
         retry = mailbridge.RetryPolicy(tries=3, delay=0.001) if again else None

@@ -125,6 +125,32 @@ def test_send_many(postfix: Postfix) -> None:
         assert _stored(postfix, f"{name}@example.com") == HEADER + name.encode() + b"\r\n"
 
 
+# Read as commands, this content would send another mail.
+TRAP = (
+    HEADER
+    + b".\r\nRSET\r\nMAIL FROM:<x@example.org>\r\nRCPT TO:<trapped@example.com>\r\nDATA\r\n.\r\n"
+)
+
+
+def test_a_window(postfix: Postfix) -> None:
+    """Postfix swallows the content of a mail that it refused, so the others are not touched."""
+    names = [f"window{number}@example.com" for number in range(20)]
+    names[7] = names[8] = "refused@example.com"
+    mails: list[tuple[Envelope, bytes]] = [(Envelope(SENDER, name), TRAP) for name in names]
+    mails[12] = (Envelope(SENDER, ["deferred@example.com", names[12]]), TRAP)
+    with transport(postfix, bdat_window=8) as relay:
+        reports = list(relay.send_many(mails))
+        assert relay.send(Envelope(SENDER, "behind@example.com"), HEADER).accepted
+    for name, report in zip(names, reports, strict=True):
+        if name.startswith("refused"):
+            assert report.refused == (name,)
+        else:
+            assert report.accepted == (name,)
+            assert _stored(postfix, name) == TRAP
+    assert reports[12].deferred == ("deferred@example.com",)
+    assert not any("trapped" in line for line in postfix.log().splitlines())
+
+
 def test_many_recipients(postfix: Postfix) -> None:
     recipients = [f"many-{number}@example.com" for number in range(150)]
     report = transport(postfix).send(Envelope(SENDER, recipients), HEADER)

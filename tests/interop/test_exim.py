@@ -96,6 +96,21 @@ def test_batch(exim: Exim) -> None:
         assert exim.stored(f"batch-{n}") == CONTENT + b"%d\r\n" % n
 
 
+def test_a_window(exim: Exim) -> None:
+    """Exim swallows the content of a mail that it refused, so the others are not touched."""
+    trap = CONTENT + b"RSET\r\nMAIL FROM:<x@example.org>\r\nRCPT TO:<trapped@example.com>\r\n"
+    names = [f"window{number}@example.com" for number in range(12)]
+    names[5] = "refused@example.com"
+    with transport(exim, bdat_window=6) as sender:
+        reports = list(sender.send_many((Envelope(SENDER, name), trap) for name in names))
+    for name, report in zip(names, reports, strict=True):
+        if name == names[5]:
+            assert report.refused == (name,)
+        else:
+            assert report.accepted == (name,)
+            assert exim.stored(name.partition("@")[0]) == trap
+
+
 def test_dsn_parameters(exim: Exim) -> None:
     report = transport(exim).send(
         Envelope(SENDER, ["dsn@example.com"]),

@@ -40,7 +40,8 @@ def test_a_group_is_written_at_once_and_answered_by_counting() -> None:
         "S: 250-Ok\nS: 250 Ok\nS: 550 No\nS: 250 Ok\nS: 354 Go\n"
     )
     commands = Mail("a@x.org"), Rcpt("b@x.org"), Rcpt("c@x.org"), Data()
-    replies = peer.run(session, session.group(*commands))
+    session.send(*commands)
+    replies = peer.run(session, session.replies(4))
     assert [reply.code for reply in replies] == [250, 550, 250, 354]
     assert (session.in_transaction, session.recipients_accepted, session.idle) == (True, 1, True)
     peer.finish()
@@ -50,8 +51,9 @@ def test_a_421_answers_all_that_is_unanswered() -> None:
     session, peer = greeted(
         "C: MAIL FROM:<a@x.org>\nC: RCPT TO:<b@x.org>\nS: 421 Bye\nS: (close)\n"
     )
+    session.send(Mail("a@x.org"), Rcpt("b@x.org"))
     with pytest.raises(Disconnected) as caught:
-        peer.run(session, session.group(Mail("a@x.org"), Rcpt("b@x.org")))
+        peer.run(session, session.replies(2))
     assert caught.value.reply is not None
     assert caught.value.reply.code == 421
     assert not session.usable
