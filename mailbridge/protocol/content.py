@@ -83,7 +83,11 @@ class Prefixed:
 
 
 class File:
-    """A Body in a file that can be read again. `start` is where it begins."""
+    """A Body in a file that can be read again. It begins where the file stands now.
+
+    Raises InvalidInput for a file that is not read as bytes, and while it is read again, if it
+    was changed in the meantime: the server was told what it is to get.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file: IO[bytes] = file
@@ -92,7 +96,7 @@ class File:
         self.is_ascii = True
         self.long_lines = False
         tail = b""
-        for piece in self.pieces():
+        for piece in self._canonical():
             self.size += len(piece)
             self.is_ascii = self.is_ascii and piece.isascii()
             if not self.long_lines:
@@ -103,6 +107,16 @@ class File:
 
     def pieces(self) -> Iterator[bytes]:
         """The content, read as it is needed."""
+        left = self.size
+        for piece in self._canonical():
+            left -= len(piece)
+            if left < 0 or (self.is_ascii and not piece.isascii()):
+                raise _changed()
+            yield piece
+        if left:
+            raise _changed()
+
+    def _canonical(self) -> Iterator[bytes]:
         self._file.seek(self._start)
         return canonical_pieces(iter(self._read, b""))
 
@@ -112,6 +126,10 @@ class File:
             # A text of no encoding that we know of, or None from a file that does not block.
             raise InvalidInput(f"the content's read() gives {type(piece).__name__}, not bytes")
         return piece
+
+
+def _changed() -> InvalidInput:
+    return InvalidInput("the file with the content was changed while it was being sent")
 
 
 class Spool(File):

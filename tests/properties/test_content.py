@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import re
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mailbridge.protocol.content import PIECE, canonical, pieces, stuffed
+from mailbridge.protocol.content import (
+    PIECE,
+    Buffer,
+    Prefixed,
+    body,
+    canonical,
+    pieces,
+    stuffed,
+    stuffed_pieces,
+)
 
 contents = st.lists(
     st.one_of(st.binary(max_size=6), st.sampled_from([b"\r", b"\n", b"\r\n", b".", b"\r\n.\r\n"])),
@@ -70,3 +81,38 @@ def test_pieces_are_the_whole(size: int) -> None:
     parts = list(pieces(wire))
     assert b"".join(parts) == wire
     assert all(len(part) <= PIECE for part in parts)
+
+
+@given(contents, st.lists(st.integers(0, 40), max_size=8))
+@example(b"a\r\n.\r\n", [1, 2, 3])
+@example(b"a\r", [2])
+@example(b"\r\n.\r\rx", [1, 2, 4, 5])
+def test_content_is_the_same_wherever_it_comes_from(content: bytes, cuts: list[int]) -> None:
+    """Octets, a file, an iterator of any pieces: CRLF only, and the same octets on the wire."""
+    places = [0, *sorted(cuts), len(content)]
+    parts = [content[a:b] for a, b in itertools.pairwise(places)]
+    expected = canonical(content)
+    for given_as in (content, bytearray(content), io.BytesIO(content), Unseekable(parts), parts):
+        made = body(given_as)
+        for _ in range(2):
+            assert b"".join(made.pieces()) == expected
+        assert (made.size, made.is_ascii) == (len(expected), expected.isascii())
+        assert b"".join(stuffed_pieces(made)) == stuffed(expected)
+        signed = Prefixed(b"DKIM-Signature: x\r\n", made)
+        assert b"".join(signed.pieces()) == b"DKIM-Signature: x\r\n" + expected
+        assert signed.size == made.size + 19
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", expected)
+    assert Buffer(expected).long_lines is False
+
+
+class Unseekable:
+    """A file as a socket or a pipe is one: read once, in whatever pieces come."""
+
+    def __init__(self, parts: list[bytes]) -> None:
+        self._rest = b"".join(parts)
+        self._sizes = [len(part) for part in parts if part]
+
+    def read(self, size: int) -> bytes:
+        size = self._sizes.pop(0) if self._sizes else size
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece

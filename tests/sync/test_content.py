@@ -7,12 +7,14 @@ import io
 import pickle
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import mailbridge
 from mailbridge import Address, Envelope
+from mailbridge.outgoing import Outgoing
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import LOCK_STEP, Peer, RawServer
 from tests.sync.support import (
@@ -59,6 +61,8 @@ def test_bare_lf_and_cr_never_reach_the_wire(content: bytes) -> None:
         with client(server) as smtp:
             smtp.sendmail(SENDER, TO, content)
         transport(server).send(ENVELOPE, content)
+        transport(server).send(ENVELOPE, io.BytesIO(content))
+        transport(server).send(ENVELOPE, (bytes([octet]) for octet in content))
         server.wait_until_closed(2)
         for peer in server.peers:
             assert peer.content.replace(b"\r\n..", b"\r\n.") == expected
@@ -108,6 +112,43 @@ def test_str_outside_ascii_is_refused(smtpd: ScriptedServer) -> None:
     with pytest.raises(ValueError, match="ASCII"):
         transport(smtpd).send(ENVELOPE, "é")
     assert smtpd.connections == 1
+
+
+@pytest.mark.parametrize("keywords", [(), ("PIPELINING", "CHUNKING")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("at", "written"), [(4000, b""), (-1, b"more\r\n" * 90_000), (1000, b"\n"), (99_998, b"\xff")]
+)
+def test_a_file_that_changes_on_the_way_is_not_delivered(
+    keywords: tuple[str, ...], at: int, written: bytes, tmp_path: Path
+) -> None:
+    """What was announced is what is sent, or the connection ends before the final dot."""
+    path = tmp_path / "content"
+    path.write_bytes(CONTENT + b"x" * 74 + b"\r\n" + (b"x" * 98 + b"\r\n") * 999)
+    with ScriptedServer(extensions=("SIZE", *keywords)) as smtpd, path.open("r+b") as file:
+        relay = transport(smtpd)
+        outgoing = Outgoing(ENVELOPE, file)
+        if written:
+            file.seek(at, io.SEEK_END if at < 0 else io.SEEK_SET)
+            file.write(written)
+            file.flush()
+        else:
+            file.truncate(at)
+        with pytest.raises(mailbridge.InvalidInput, match="changed"):
+            relay.submit(outgoing)
+        assert smtpd.messages == ()
+        assert relay.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+@pytest.mark.parametrize("piece", ["a text", None])
+def test_a_file_of_no_bytes_is_refused(piece: object) -> None:
+    """Such as codecs.open() gives, or a pipe that does not block."""
+
+    class Odd(io.BytesIO):
+        def read(self, size: int | None = -1) -> Any:
+            return piece
+
+    with pytest.raises(mailbridge.InvalidInput, match="not bytes"):
+        Outgoing(ENVELOPE, Odd())
 
 
 # -- 8 bits and SIZE
