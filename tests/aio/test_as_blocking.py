@@ -17,7 +17,17 @@ from tests.aio.facade import Loop
 from tests.sync import support
 
 NAMES = [
-    *("addresses", "auth", "content", "esmtp", "failures", "logins", "recipients", "replies"),
+    *(
+        "addresses",
+        "auth",
+        "content",
+        "dkim",
+        "esmtp",
+        "failures",
+        "logins",
+        "recipients",
+        "replies",
+    ),
     *("deadline", "time", "tls", "transactions", "transport"),
 ]
 MODULES = [importlib.import_module(f"tests.sync.test_{name}") for name in NAMES]

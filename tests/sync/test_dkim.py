@@ -170,7 +170,7 @@ def test_keys(key: Any, algorithm: str, tmp_path: Path) -> None:
     assert dataclasses.replace(made, domain="EXAMPLE.ORG") == made
 
 
-OTHER = Path(__file__).with_name("dkim_keys.py")
+OTHER = Path(__file__).parent.with_name("dkim_keys.py")
 BAD_KEYS = {
     "nor the path of a file": ["/no/such/file", "", "no\0path", "A" * 5000, 3, RSA[40:400]],
     "no private key in PEM": ["-----BEGIN PRIVATE KEY-----", str(OTHER), OTHER],
