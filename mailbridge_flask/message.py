@@ -9,13 +9,13 @@ from collections.abc import Iterable, KeysView, Mapping
 from datetime import datetime
 from email.utils import make_msgid
 from mimetypes import guess_type
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from flask import current_app, has_app_context
 
 from mailbridge import Address, AddressError, DeliveryReport, Esmtp
 
-from . import compose, headers
+from . import compose, headers, payload
 from .exceptions import BadHeaderError
 
 if TYPE_CHECKING:
@@ -152,6 +152,21 @@ class Message:
         this method says to the letter what is sent.
         """
         return compose.content(self, ascii_attachments=bool(_default("ascii_attachments")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as plain data for JSON, to be sent by a worker, say: see `from_dict`.
+
+        What a subclass has of its own is left out. Raises TypeError for what is no plain data.
+        """
+        return payload.to_dict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """The message that `to_dict` was called for, under the same Message-ID.
+
+        Raises InvalidInput (a ValueError) for data that `to_dict` has not made.
+        """
+        return payload.fill(cls.__new__(cls), data, Attachment)
 
     def as_string(self) -> str:
         """`as_bytes` as text."""
