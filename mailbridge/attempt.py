@@ -7,8 +7,7 @@ transport takes it, blocking or in an event loop, and sends the result back, or 
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from . import policy
 from .deadline import Deadline, is_over
@@ -25,8 +24,7 @@ AnyLease: TypeAlias = Lease[Any]
 AnyStock: TypeAlias = Any
 
 
-@dataclass(frozen=True, slots=True)
-class Lend:
+class Lend(NamedTuple):
     """A connection from the stock is wanted. The result is a Lease; may raise MailError."""
 
     stock: AnyStock
@@ -34,16 +32,14 @@ class Lend:
     deadline: Deadline | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """The next mail is to wait until the stock's `max_per_second` allows it; or a MailError."""
 
     stock: AnyStock
     deadline: Deadline | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Converse:
+class Converse(NamedTuple):
     """A dialogue is to be run over a connection. The result is its own."""
 
     lease: AnyLease
@@ -51,8 +47,7 @@ class Converse:
     deadline: Deadline | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(NamedTuple):
     """A mail is to be tried at this relay. The result is a report; may raise InvalidInput."""
 
     relay: Relay

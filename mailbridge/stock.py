@@ -165,14 +165,15 @@ class Stock(Generic[L, T]):
 
     # Places.
 
-    def _enter(self, turn: T) -> bool:
-        """Take one of the `max_connections` places, or have `turn` wait for it in the queue."""
+    def _enter(self, make: Callable[[], T]) -> T | None:
+        """Take one of the `max_connections` places, or make a turn that waits for it in line."""
         with self._lock:
             if self._lent < self.options.max_connections and not self._queue:
                 self._lent += 1
-                return True
+                return None
+            turn = make()
             self._queue.append(turn)
-            return False
+            return turn
 
     def _leave_queue(self, turn: T) -> bool:
         """Wait no longer. False if the place was given in this very moment; then it is ours."""

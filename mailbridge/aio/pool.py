@@ -73,8 +73,8 @@ class AsyncPool(stock.Stock[Connection, Turn]):
             await asyncio.sleep(pause)
 
     async def _wait_for_place(self, deadline: Deadline | None) -> None:
-        turn = Turn()
-        if self._enter(turn):
+        turn = self._enter(Turn)
+        if turn is None:
             return
         seconds = shortest(self.options.wait_timeout, deadline)
         try:

@@ -56,8 +56,8 @@ class Pool(stock.Stock[Connection, threading.Event]):
             time.sleep(pause)
 
     def _wait_for_place(self, deadline: Deadline | None) -> None:
-        turn = threading.Event()
-        if self._enter(turn):
+        turn = self._enter(threading.Event)
+        if turn is None:
             return
         try:
             patience = shortest(self.options.wait_timeout, deadline)
