@@ -21,6 +21,9 @@ def send():
     if not visitor or not text:
         missing = "Fill in your address and your message."
         return render_template("form.html", form=request.form, problem=missing)
+    if "@" not in visitor:  # to a mail server, a mailbox of its own
+        unfinished = f"{visitor} is no address of yours: it ends in @ and a domain."
+        return render_template("form.html", form=request.form, problem=unfinished)
     try:
         message = Message(
             subject=f"Message from {visitor}",

@@ -8,6 +8,7 @@ import string
 from datetime import datetime
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,8 @@ from tests.properties.messages import (
     odd_headers,
 )
 
+# Hundreds of examples of everything there is: a busy machine takes its time.
+pytestmark = pytest.mark.timeout(300)
 many = settings(max_examples=400, deadline=None)
 
 pairs = st.tuples(nice_lines | hostile | any_text, local_parts.map("{}@example.org".format))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.policy
 from typing import Any
 
+import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.utils.encoding import punycode
 from hypothesis import given
@@ -27,6 +28,8 @@ from tests.properties.messages import (
     odd_headers,
 )
 
+# Hundreds of examples of everything there is: a busy machine takes its time.
+pytestmark = pytest.mark.timeout(300)
 many = hypothesis_settings(max_examples=400, deadline=None)
 
 
