@@ -13,7 +13,7 @@ from . import policy
 from .deadline import Deadline, is_over
 from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
-from .outgoing import Outgoing, describe, not_attempted
+from .outgoing import Outgoing, describe, describe_stopped, not_attempted
 from .protocol import delivery
 from .protocol.session import Dialogue
 from .report import DeliveryReport
@@ -74,6 +74,9 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
         report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)
+    except BaseException as stopped:
+        describe_stopped(stopped, outgoing, stock.relay, session.transcript)
+        raise
     stock.learn(report)
     return describe(report, outgoing, stock.relay, session.transcript)
 

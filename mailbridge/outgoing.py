@@ -190,6 +190,15 @@ def describe(
     return report
 
 
+def describe_stopped(
+    error: BaseException, outgoing: Outgoing, relay: Relay, transcript: Transcript
+) -> None:
+    """Add to the report that the driver gave a CancelledError, if it did."""
+    report = getattr(error, "report", None)
+    if isinstance(report, DeliveryReport):
+        describe(report, outgoing, relay, transcript)
+
+
 def warn_of_refused(report: DeliveryReport, on_refused: OnRefused) -> None:
     """Log the recipients that a policy accepts to lose."""
     if on_refused is OnRefused.RAISE_IF_ALL:
