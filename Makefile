@@ -9,13 +9,14 @@ ARGS ?=
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint package matrix bench soak clean
+.PHONY: help demo test lint docs package matrix bench soak clean
 
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
 	@echo "             (make demo ONCE=1 runs through and ends)"
 	@echo "make test    run the tests"
 	@echo "make lint    check format, style and types"
+	@echo "make docs    build the documentation into docs/_build/html; warnings are errors"
 	@echo "make package build sdist and wheel into dist/, and try the wheel with each extra outside the checkout"
 	@echo "make matrix  run the tests with each Python and Django that is supported and found here"
 	@echo "make bench   measure what mailbridge costs beside others (make bench ARGS=--quick is rough and short)"
@@ -35,6 +36,10 @@ lint: $(READY)
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy
+
+docs: $(READY)
+	@echo "docs: builds the documentation into docs/_build/html"
+	@$(PYTHON) -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
 
 package: $(READY)
 	@echo "package: builds sdist and wheel, checks their metadata, and tries the wheel outside the checkout"
@@ -59,7 +64,7 @@ soak: $(READY)
 
 clean:
 	@echo "clean: removes .venv, caches and build results"
-	@rm -rf $(VENV) .matrix .nox build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .matrix .nox build dist docs/_build .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is newer than pyproject.toml, or the environment is brought up to date. pip learnt
