@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from typing import Any, TypeAlias
 from unittest import mock
 
+from ..aio import AsyncTransport
 from ..envelope import Envelope
 from ..errors import InvalidInput
 from ..outgoing import Content, Outgoing, not_attempted, warn_of_refused
@@ -13,10 +15,12 @@ from ..report import DeliveryReport, OnRefused
 from ..sync.transport import Transport
 from .mailbox import Mailbox
 
+Mails: TypeAlias = Iterable[tuple[Envelope, Content]]
+
 
 @contextlib.contextmanager
 def captured(mailbox: Mailbox) -> Iterator[Mailbox]:
-    """Have each transport of this process, in whichever thread, hand its mails to `mailbox`.
+    """Have each transport of this process, in whichever thread or loop, hand its mails over.
 
     What a transport checks before it connects it checks still, and it reports and raises as ever.
     """
@@ -24,28 +28,69 @@ def captured(mailbox: Mailbox) -> Iterator[Mailbox]:
     def submit(transport: Transport, outgoing: Outgoing) -> DeliveryReport:
         return mailbox.take(outgoing)
 
+    async def submit_async(transport: AsyncTransport, outgoing: Outgoing) -> DeliveryReport:
+        return mailbox.take(outgoing)
+
     with (
         mock.patch.object(Transport, "open", return_value=True),
         mock.patch.object(Transport, "submit", submit),
         mock.patch.object(Transport, "send_many", _one_by_one),
+        mock.patch.object(AsyncTransport, "open", mock.AsyncMock(return_value=True)),
+        mock.patch.object(AsyncTransport, "submit", submit_async),
+        mock.patch.object(AsyncTransport, "send_many", _one_by_one_async),
     ):
         yield mailbox
 
 
+# `send_many` where there is no connection to send them over.
+
+
 def _one_by_one(
     transport: Transport,
-    mails: Iterable[tuple[Envelope, Content]],
+    mails: Mails,
     *,
     on_refused: OnRefused | str | None = None,
     concurrency: int = 1,
+    **options: Any,
 ) -> Iterator[DeliveryReport]:
-    """`Transport.send_many` where there is no connection to send them over."""
     policy = transport.on_refused if on_refused is None else OnRefused.parse(on_refused)
     for envelope, content in mails:
         try:
-            report = transport.attempt(envelope, content, on_refused=policy)
+            report = transport.attempt(envelope, content, on_refused=policy, **options)
         except InvalidInput as error:
             report = not_attempted(envelope, error)
-        if report.failure(policy) is None:
-            warn_of_refused(report, policy)
-        yield report
+        yield _told(report, policy)
+
+
+async def _one_by_one_async(
+    transport: AsyncTransport,
+    mails: Mails | AsyncIterable[tuple[Envelope, Content]],
+    *,
+    on_refused: OnRefused | str | None = None,
+    concurrency: int = 1,
+    **options: Any,
+) -> AsyncIterator[DeliveryReport]:
+    policy = transport.on_refused if on_refused is None else OnRefused.parse(on_refused)
+    async for envelope, content in _each(mails):
+        try:
+            report = await transport.attempt(envelope, content, on_refused=policy, **options)
+        except InvalidInput as error:
+            report = not_attempted(envelope, error)
+        yield _told(report, policy)
+
+
+async def _each(
+    mails: Mails | AsyncIterable[tuple[Envelope, Content]],
+) -> AsyncIterator[tuple[Envelope, Content]]:
+    if isinstance(mails, AsyncIterable):
+        async for mail in mails:
+            yield mail
+    else:
+        for mail in mails:
+            yield mail
+
+
+def _told(report: DeliveryReport, policy: OnRefused) -> DeliveryReport:
+    if report.failure(policy) is None:
+        warn_of_refused(report, policy)
+    return report

@@ -20,7 +20,6 @@ import pytest
 
 import mailbridge
 
-from .capture import captured
 from .certificates import TestCA
 from .mailbox import Mailbox
 from .peer import ScriptedPeer
@@ -101,6 +100,8 @@ def mail_server_settings(
 @pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
     """A `mailbridge.testing.Mailbox` for all that is sent while the test runs; nobody connects."""
+    from .capture import captured  # and with it asyncio, which not every test run needs
+
     with captured(Mailbox()) as box, sending():
         yield box
 

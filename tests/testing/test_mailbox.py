@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import threading
+from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
 import pytest
 
 from mailbridge import (
+    AsyncTransport,
     DeliveryReport,
     Envelope,
     MailError,
@@ -99,11 +102,35 @@ def test_send_many_and_files(box: Mailbox) -> None:
         (Envelope("me@example.org", "ada@example.org"), b"Subject: 3\n\n"),
     ]
     with captured(box):
-        reports = list(Transport(NOWHERE).send_many(mails))  # type: ignore[arg-type]
+        reports = list(Transport(NOWHERE).send_many(mails, deadline=5))  # type: ignore[arg-type]
     assert [len(report.accepted) for report in reports] == [1, 0, 0, 1]
     assert isinstance(reports[1].failure(), RecipientsRefused)
     assert isinstance(reports[2].error, ValueError)
     assert [mail.subject for mail in box] == ["1", "2", "3"]
+
+
+def test_asyncio(box: Mailbox) -> None:
+    box.clear()
+    mails = [(Envelope("me@example.org", f"{name}@example.org"), PLAIN) for name in ("ada", "bob")]
+
+    async def later() -> AsyncIterator[tuple[Envelope, str]]:
+        for mail in mails:
+            yield mail
+
+    async def send() -> list[DeliveryReport]:
+        async with AsyncTransport(NOWHERE) as transport:
+            reports = [report async for report in transport.send_many(mails, deadline=5)]
+            reports += [report async for report in transport.send_many(later())]
+            with pytest.raises(RecipientsRefused):
+                await transport.send(Envelope("me@example.org", "gone@example.net"), PLAIN)
+            return reports
+
+    with captured(box):
+        reports = asyncio.run(send())
+    assert [len(report.accepted) for report in reports] == [1] * 4
+    box.assert_sent(to="ada@example.org", count=2)
+    box.assert_sent(to="bob@example.org", count=2)
+    box.assert_refused("gone@example.net")
 
 
 def test_all_threads_are_captured(box: Mailbox) -> None:

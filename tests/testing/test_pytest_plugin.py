@@ -332,6 +332,7 @@ def test_asyncio(suite: Suite) -> None:
         import asyncio
         import pytest
         from shop import create_app, mail
+        from mailbridge import AsyncTransport, Envelope
         from mailbridge_flask import Message
 
         @pytest.mark.asyncio
@@ -342,8 +343,16 @@ def test_asyncio(suite: Suite) -> None:
             mailbox.assert_sent(count=10)
 
         @pytest.mark.asyncio
-        async def test_the_next_one_starts_empty(mailbox, smtpd, mail_server_settings):
+        async def test_the_next_one_starts_empty(mailbox):
             mailbox.assert_none()
+
+        @pytest.mark.asyncio
+        async def test_a_server(smtpd, mail_server_settings):
+            with create_app().app_context():
+                await mail.asend(Message("Hello", ["ada@example.org"], "Hi."))
+            transport = AsyncTransport(smtpd.url)
+            await transport.send(Envelope("me@example.org", "ada@example.org"), "Hi.\\n")
+            assert len(smtpd.messages) == 2
         """,
     )
-    suite.run().assert_outcomes(passed=2)
+    suite.run().assert_outcomes(passed=3)
