@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 from unittest import mock
 
-from mailbridge import Relay, Transport
+from mailbridge import Relay
 from mailbridge.testing.site import OF_THE_SERVER
 
+from .config import Config
 from .state import MailState
 
 
@@ -24,15 +25,24 @@ def sending(options: Mapping[str, Any] | None = None) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(MailState, "_suppressed_because", _never))
         if options is not None:
-            relay, original = Relay.from_options(options), MailState._transport
-
-            def transport(state: MailState) -> Transport:
-                made = original(state)
-                made.relays = (_like(made.relay, relay),)
-                return made
-
-            stack.enter_context(mock.patch.object(MailState, "_transport", transport))
+            config = _with_relay(Relay.from_options(options))
+            stack.enter_context(mock.patch.object(MailState, "config", config, create=True))
         yield
+
+
+def _with_relay(relay: Relay) -> property:
+    """What `config` of every state is instead: everything configured but the server."""
+
+    def get(state: MailState) -> Config:
+        own: Config = vars(state)["config"]
+        return replace(own, relay=_like(own.relay, relay), relays=(), round_robin=False)
+
+    def put(state: MailState, value: Config) -> None:
+        own: Config = vars(state).get("config", value)
+        servers = {name: getattr(own, name) for name in ("relay", "relays", "round_robin")}
+        vars(state)["config"] = replace(value, **servers)
+
+    return property(get, put)
 
 
 def _never(state: MailState) -> None:

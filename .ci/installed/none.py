@@ -32,8 +32,14 @@ def log_in_by_scram():
         Transport(Relay.from_options(smtpd.relay_options())).open()
 
 
+def sign():
+    options = {"dkim_domain": "example.org", "dkim_selector": "mail1", "dkim_key": "x"}
+    Relay.from_options(host="localhost", **options)
+
+
 said("django", lambda: importlib.import_module("mailbridge_django"))
 said("flask", lambda: importlib.import_module("mailbridge_flask"))
+said("dkim", sign)
 said("scram", log_in_by_scram)
 said("dkim", lambda: Signer("example.org", "mail1", "key.pem"))
 said("testing", TestCA)

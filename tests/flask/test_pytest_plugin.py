@@ -52,6 +52,19 @@ def test_what_is_configured_besides_the_server_stays(app: Flask, smtpd: Scripted
     assert transport.relay.password is None
 
 
+def test_what_a_test_sets_stays_and_the_server_does_not(app: Flask, smtpd: ScriptedServer) -> None:
+    with app.app_context():
+        with sending(smtpd.relay_options()):
+            Mail().state.default_sender = "other@example.org"
+            Mail(later := Flask("later"))
+            with later.app_context():
+                assert Mail().state.port == smtpd.port
+        assert Mail().state.default_sender == "other@example.org"
+        assert Mail().state.server == "mail.example.org"
+    with later.app_context():
+        assert Mail().state.port == 25
+
+
 def test_it_ends(app: Flask, smtpd: ScriptedServer) -> None:
     with sending(smtpd.relay_options()):
         pass
