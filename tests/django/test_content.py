@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from email.message import MIMEPart
 from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.mail import EmailMessage
@@ -24,7 +26,13 @@ LONG = "x" * 2000
 def message() -> EmailMessage:
     """A message with a ready-made part that no server need take as it is."""
     made = EmailMessage("Subject", "Body", to=["a@example.com"])
-    made.attach(MIMEText(LONG))
+    if django.VERSION < (6, 0):
+        made.attach(MIMEText(LONG))
+    else:
+        part = MIMEPart()
+        part["Content-Type"] = "text/plain"
+        part.set_payload(LONG)
+        made.attach(part)
     return made
 
 
