@@ -253,7 +253,7 @@ def _folded(line: bytes) -> bytes:
 
 def _quoted(line: bytes) -> bytes:
     """A line as quoted-printable, in several if it needs them."""
-    return b2a_qp(line, istext=False).replace(b"=\n", b"=\r\n")
+    return b2a_qp(line).replace(b"=\n", b"=\r\n")
 
 
 def _soft(line: bytes) -> bytes:

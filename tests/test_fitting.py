@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import io
 from email.message import EmailMessage, Message
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from mailbridge import InvalidInput
 from mailbridge.fitting import fitted, re_encoded
-from mailbridge.protocol.content import Buffer, body
+from mailbridge.protocol.content import PIECE, Buffer, body
 
 LONG = b"x" * 999
 EIGHT = "Grüße".encode()
@@ -190,6 +191,7 @@ def test_a_message_without_mime_fields_gets_them() -> None:
 def test_other_octets_are_written_as_base64() -> None:
     content = b"MIME-Version: 1.0\r\nContent-Type: application/json\r\n\r\n[%b]\r\n" % LONG
     data, _ = fold(content)
+    assert data.endswith(b"=\r\n")
     assert parsed(data).get_payload(decode=True) == b"[%b]\r\n" % LONG
     assert longest(data) <= 78
 
@@ -276,6 +278,14 @@ def test_long_lines_are_seen_wherever_content_comes_from(
     for size in (1, 7, 600, 1000):
         pieces = [content[at : at + size] for at in range(0, len(content), size)]
         assert body(pieces).long_lines == (octets > 998)
+
+
+@pytest.mark.parametrize("octets", [998, 999, 3000])
+@pytest.mark.parametrize("before", [1, 500, 998, 1000])
+def test_long_lines_are_seen_across_the_pieces_of_a_file(before: int, octets: int) -> None:
+    block = (b"y" * 62 + b"\r\n") * (PIECE // 64 * 2)
+    content = block[: PIECE - before - 2] + b"\r\n" + b"x" * octets + b"\r\n" + block
+    assert body(io.BytesIO(content)).long_lines == (octets > 998)
 
 
 def test_old_messages_are_read_by_old_rules() -> None:

@@ -107,6 +107,7 @@ def test_what_was_changed_decodes_to_the_same(part: EmailMessage, eight_bit: boo
     assert longest(data) <= 998
     assert eight_bit or data.isascii()
     assert bool(changes) == (data != content)
+    assert canonical(data) == data
     before = email.message_from_bytes(content, policy=email.policy.default)
     after = email.message_from_bytes(data, policy=email.policy.default)
     assert decoded(after) == decoded(before)

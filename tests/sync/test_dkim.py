@@ -129,6 +129,12 @@ def test_what_cannot_be_signed_is_refused(content: bytes) -> None:
     assert smtpd.connections == 1
 
 
+def test_a_field_that_is_not_there_is_no_from() -> None:
+    """It may be signed as missing; but there must be a From."""
+    with pytest.raises(InvalidInput, match="no From field"):
+        signer(headers="from subject").sign(b"Subject: x\r\n\r\nx\r\n")
+
+
 # -- options
 
 
