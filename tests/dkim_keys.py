@@ -37,7 +37,7 @@ def pem(key: Any, form: serialization.PrivateFormat = PKCS8, password: bytes = b
 
 
 def signer(key: str = ED25519, **options: Any) -> Signer:
-    return Signer(DOMAIN, SELECTOR, key, **options)
+    return Signer(DOMAIN, "ed1" if key == ED25519 else SELECTOR, key, **options)
 
 
 def look_up(name: bytes, timeout: float = 5) -> bytes:

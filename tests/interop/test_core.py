@@ -12,6 +12,7 @@ import trustme
 
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL, Envelope, Relay, Transport
+from tests.dkim_keys import signer, verifies
 from tests.interop.postfix import Postfix, start_postfix, without_trace
 
 SENDER = "me@example.org"
@@ -72,6 +73,21 @@ def test_line_ends_are_made_good(postfix: Postfix, smtp: SMTP, name: str) -> Non
     transport(postfix).send(Envelope(SENDER, f"transport-{name}@example.com"), content)
     for sent_by in ("smtp", "transport"):
         assert _stored(postfix, f"{sent_by}-{name}@example.com") == stored
+
+
+@pytest.mark.parametrize("without", ["", "CHUNKING", "CHUNKING, 8BITMIME"])
+@pytest.mark.parametrize("name", ["dots", "blank-lines", "eight-bit", "overlong"])
+def test_what_is_stored_verifies(postfix: Postfix, name: str, without: str) -> None:
+    """A signature over the octets that left holds over those that came."""
+    content = CONTENTS.get(name, HEADER + b"x" * 5000 + b"\r\n")
+    recipient = f"dkim-{name}-{len(without)}@example.com"
+    relay = transport(postfix, dkim=signer(), ignore_extensions=without)
+    report = relay.send(Envelope(SENDER, recipient), content)
+    changed = name == "overlong" or (name == "eight-bit" and "8BITMIME" in without)
+    assert bool(report.changes) == changed
+    stored = _stored(postfix, recipient)
+    assert verifies(stored)
+    assert stored.endswith(content) != changed
 
 
 def test_empty_content(postfix: Postfix, smtp: SMTP) -> None:
