@@ -70,6 +70,18 @@ def test_every_view_escapes_what_the_message_says(site: Mailbox, outbox: MemoryO
         assert "<script>a" not in page
 
 
+def test_the_report_tells_what_was_changed(site: Mailbox, outbox: MemoryOutbox) -> None:
+    name = outbox.add(ENVELOPE, mail().as_bytes()).id
+    report = DeliveryReport({"b@example.org": RecipientResult("b@example.org", State.ACCEPTED)})
+    outbox.settle(name, report)
+    assert "Changed" not in body(get(site, f"{name}/"))
+    report.changes = ("text/plain written as quoted-printable", EVIL)
+    outbox.settle(name, report)
+    page = body(get(site, f"{name}/"))
+    assert "Changed for this server: text/plain written as quoted-printable; " in page
+    assert EVIL not in page
+
+
 def test_html_is_served_under_a_policy_that_allows_nothing(
     site: Mailbox, outbox: MemoryOutbox
 ) -> None:

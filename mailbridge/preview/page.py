@@ -288,11 +288,14 @@ def _report(report: dict[str, Any] | None) -> Safe:
         for address, result in results.items()
     )  # fmt: skip
     said = report["error"] or report["reply"] or ""
+    changes = "; ".join(report.get("changes", ()))
     return fill(
         '<section class="report{bad}" aria-label="Delivery report"><h3>{reached} of {all} reached'
-        " <small>through {relay}</small></h3><ul>{lines}</ul><p>{said}</p></section>",
+        " <small>through {relay}</small></h3><ul>{lines}</ul><p>{said}</p>"
+        "<p>{changes}</p></section>",
         bad="" if reached == len(results) else " bad", reached=reached, all=len(results),
         relay=report["relay"] or "no relay", lines=lines, said=said,
+        changes=f"Changed for this server: {changes}" if changes else "",
     )  # fmt: skip
 
 
