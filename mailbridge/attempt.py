@@ -25,11 +25,15 @@ AnyStock: TypeAlias = Any
 
 
 class Lend(NamedTuple):
-    """A connection from the stock is wanted. The result is a Lease; may raise MailError."""
+    """A connection from the stock is wanted. The result is a Lease; may raise MailError.
+
+    With `mail_follows` a new one may have a login that is not answered yet.
+    """
 
     stock: AnyStock
     fresh: bool = False
     deadline: Deadline | None = None
+    mail_follows: bool = False
 
 
 class Pace(NamedTuple):
@@ -94,7 +98,7 @@ def _once(
     stock: AnyStock, outgoing: Outgoing, *, fresh: bool
 ) -> Steps[tuple[DeliveryReport, bool]]:
     try:
-        lease = yield Lend(stock, fresh, outgoing.deadline)
+        lease = yield Lend(stock, fresh, outgoing.deadline, mail_follows=not fresh)
     except MailError as error:
         return not_attempted(outgoing, error, stock.relay), False
     reused = lease.reused

@@ -111,7 +111,7 @@ class Line:
         stock = self._stock
         try:
             if self._lease is None:
-                self._lease = yield Lend(stock, fresh, outgoing.deadline)
+                self._lease = yield Lend(stock, fresh, outgoing.deadline, mail_follows=not fresh)
             lease: AnyLease = self._lease
             if stock.bucket is not None:
                 yield Pace(stock, outgoing.deadline)
@@ -123,6 +123,8 @@ class Line:
             dialogue = delivery.deliver(session, mail, ahead, leave_reset=leave_reset)
             report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
         except (MailError, InvalidInput) as error:
+            if self._lease is not None and not self._lease.fit():
+                self.close()
             return not_attempted(outgoing, error, stock.relay), False
         stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)

@@ -9,13 +9,13 @@ import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, TypedDict
 
 from . import forks
-from .errors import AuthenticationFailed
+from .errors import AuthenticationFailed, Disconnected
 from .options import Relay
 from .protocol import auth
-from .protocol.sasl import Credentials
+from .protocol.sasl import Credentials, Mechanism
 from .protocol.session import Dialogue, Session
 from .registry import Registry
 from .secret import Secret
@@ -27,6 +27,14 @@ MAX_DOORS = 1024
 _NOT_OF_CREDENTIALS = {*range(500, 505), 530, 534, 538}
 
 
+class Terms(TypedDict):
+    """What a relay says of how to log in."""
+
+    confidential: bool
+    allow_insecure: bool
+    mechanisms: tuple[str | Mechanism, ...] | None
+
+
 class Door:
     """The logins with one credential at one relay."""
 
@@ -34,6 +42,8 @@ class Door:
         self.lock = threading.Lock()
         self._under_way: Future[None] | None = None
         self._accepted = False
+        #: True once the server did not take AUTH and MAIL in one write.
+        self.alone = False
         self._refused: AuthenticationFailed | None = None
         self._refused_at = 0.0
         self._refused_on = datetime.min.replace(tzinfo=UTC)
@@ -98,16 +108,47 @@ def log_in(session: Session, relay: Relay) -> Dialogue[None]:
 
     Raises NotSupported, AuthenticationFailed, or MailError if no mechanism is common.
     """
+    if relay.logs_in:
+        door, turn = yield from _enter(relay)
+        yield from _at_door(door, turn, _log_in(session, relay))
+
+
+def begin(session: Session, relay: Relay) -> Dialogue[None]:
+    """Like `log_in`, but the reply is left to be heard with those to a mail, where that may be.
+
+    RFC 4954 section 4 allows it for a mechanism that is over in one round. `session.login` then
+    is the dialogue that hears the reply; others who log in wait for its end, or its `close()`.
+    """
     if not relay.logs_in:
         return
+    door, turn = yield from _enter(relay)
+    try:
+        login = None if door.alone else _of_one_round(session, relay)
+    except BaseException:
+        door.leave(turn)
+        raise
+    if login is None:
+        yield from _at_door(door, turn, _log_in(session, relay))
+        return
+    rest = _at_door(door, turn, _with_a_mail(session, login, door))
+    next(rest)
+    session.login = rest
+
+
+def _enter(relay: Relay) -> Dialogue[tuple[Door, Future[None] | None]]:
+    """Wait until it is our turn to log in. Raises AuthenticationFailed if a refusal is known."""
     door = _doors[_key(relay)]
     while True:
         wait, turn = door.enter(relay.auth_pause, relay.address)
         if wait is None:
-            break
+            return door, turn
         yield Wait(wait)
+
+
+def _at_door(door: Door, turn: Future[None] | None, login: Dialogue[None]) -> Dialogue[None]:
+    """A login with what it means for others who have the same credentials."""
     try:
-        yield from _log_in(session, relay)
+        yield from login
     except AuthenticationFailed as error:
         if _is_final(error):
             refused = AuthenticationFailed(error.smtp_code, error.smtp_error, reply=error.reply)
@@ -119,10 +160,29 @@ def log_in(session: Session, relay: Relay) -> Dialogue[None]:
         door.leave(turn)
 
 
+def _of_one_round(session: Session, relay: Relay) -> auth.Login | None:
+    """The login, if a mail may follow AUTH in the same write, and can do so without DATA."""
+    if relay.token_provider is not None or not (session.pipelining and session.chunking):
+        return None
+    login = auth.Login(session, _by_password(relay), **_terms(session, relay))
+    return login if login.one_round else None
+
+
+def _with_a_mail(session: Session, login: auth.Login, door: Door) -> Dialogue[None]:
+    login.begin()
+    door.alone = True  # until it turns out that it works
+    reply = yield from session.reply()
+    if not (reply.code in (235, 535) or reply.transient):
+        # It asks for more, or knows another mechanism; but what it heard next was a mail.
+        session.abandon("AUTH was not over in one round")
+        raise Disconnected(f"AUTH was not over in one round: {reply}")
+    door.alone = False
+    yield from login.finish(reply)
+
+
 def _log_in(session: Session, relay: Relay) -> Dialogue[None]:
     if relay.token_provider is None:
-        password = None if relay.password is None else Secret(relay.password)
-        yield from _once(session, relay, Credentials(relay.username or "", password))
+        yield from _once(session, relay, _by_password(relay))
         return
     if not callable(relay.token_provider):
         raise TypeError("token_provider is not resolved")
@@ -139,13 +199,20 @@ def _log_in(session: Session, relay: Relay) -> Dialogue[None]:
 
 
 def _once(session: Session, relay: Relay, credentials: Credentials) -> Dialogue[None]:
-    yield from auth.login(
-        session,
-        credentials,
-        confidential=session.channel.verified or relay.is_loopback,
-        allow_insecure=relay.allow_insecure_auth,
-        mechanisms=relay.mechanisms,
-    )
+    yield from auth.login(session, credentials, **_terms(session, relay))
+
+
+def _by_password(relay: Relay) -> Credentials:
+    password = None if relay.password is None else Secret(relay.password)
+    return Credentials(relay.username or "", password)
+
+
+def _terms(session: Session, relay: Relay) -> Terms:
+    return {
+        "confidential": session.channel.verified or relay.is_loopback,
+        "allow_insecure": relay.allow_insecure_auth,
+        "mechanisms": relay.mechanisms,
+    }
 
 
 def _is_final(error: AuthenticationFailed) -> bool:

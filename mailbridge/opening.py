@@ -41,8 +41,12 @@ def terms(relay: Relay) -> Terms:
     }
 
 
-def open_session(session: Session, relay: Relay, literal: str) -> Dialogue[None]:
+def open_session(
+    session: Session, relay: Relay, literal: str, *, mail_follows: bool = False
+) -> Dialogue[None]:
     """The greeting, EHLO, TLS as asked, and AUTH. `literal` is our end's address literal.
+
+    With `mail_follows` the reply to AUTH may be left to be heard by the first delivery.
 
     Raises GreetingRefused, HeloRefused, TLSError, CertificateError, AuthenticationFailed,
     NotSupported or Disconnected.
@@ -51,7 +55,7 @@ def open_session(session: Session, relay: Relay, literal: str) -> Dialogue[None]
     yield from dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT)
     yield from dialogue.hello(session, name)
     yield from start_tls(session, relay, name)
-    yield from logins.log_in(session, relay)
+    yield from (logins.begin if mail_follows else logins.log_in)(session, relay)
 
 
 def start_tls(session: Session, relay: Relay, name: str) -> Dialogue[None]:

@@ -241,6 +241,8 @@ class Stock(Generic[L, T]):
         now = time.monotonic()
         self._breaker.note(True, now)
         lease = Lease(self, connection, now)
+        # With a login that is not answered yet it may turn out to be of no use, like an old one.
+        lease.reused = connection.session.login is not None
         self._leases.add(lease)
         return lease
 

@@ -51,10 +51,12 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         fresh: bool = False,
         listener: Listener | None = None,
         deadline: Deadline | None = None,
+        mail_follows: bool = False,
     ) -> Lease:
         """A connection that is ready for MAIL by `deadline`, an idle one unless `fresh`.
 
-        `listener` is told what is said on it until it is given back.
+        `listener` is told what is said on it until it is given back. With `mail_follows` the
+        login of a new one may be left for the first delivery to hear.
 
         Raises PoolTimeout if none becomes free in time, ConnectError at once while the relay
         has been failing (the breaker), and all that `open_connection` raises.
@@ -62,7 +64,8 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         await self._wait_for_place(deadline)
         try:
             lease = None if fresh else self._take_idle()
-            return self._lend(lease or await self._open(listener, deadline), listener)
+            lease = lease or await self._open(listener, deadline, mail_follows)
+            return self._lend(lease, listener)
         except BaseException:
             self._vacate()
             raise
@@ -87,20 +90,31 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         if not turn.is_set() and self._leave_queue(turn):
             raise self._no_place(deadline)
 
-    async def _open(self, listener: Listener | None, deadline: Deadline | None) -> Lease:
+    async def _open(
+        self, listener: Listener | None, deadline: Deadline | None, mail_follows: bool
+    ) -> Lease:
         self._knock()
         await _guard(asyncio.get_running_loop())
         try:
-            return self._opened(await open_connection(self.relay, listener, deadline))
+            connection = await open_connection(
+                self.relay, listener, deadline, mail_follows=mail_follows
+            )
+            return self._opened(connection)
         except MailError as error:
             self._failed(error, deadline)
             raise
 
 
 async def open_connection(
-    relay: Relay, listener: Listener | None = None, deadline: Deadline | None = None
+    relay: Relay,
+    listener: Listener | None = None,
+    deadline: Deadline | None = None,
+    *,
+    mail_follows: bool = False,
 ) -> Connection:
     """Connect to a relay: greeted, in TLS as asked, logged in, by `deadline`.
+
+    With `mail_follows` the login may be left for the first delivery to hear.
 
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
@@ -110,9 +124,11 @@ async def open_connection(
     connection.session.transcript.listener = listener
     try:
         sock = await connection.connect(relay.host, relay.port, relay.source_address, deadline)
-        dialogue = opening.open_session(connection.session, relay, literal_of(sock))
+        dialogue = opening.open_session(
+            connection.session, relay, literal_of(sock), mail_follows=mail_follows
+        )
         await connection.run(dialogue, deadline)
-        # The answers to EHLO and AUTH were read, and with them the tickets of TLS 1.3.
+        # The answer to EHLO was read, and with it the tickets of TLS 1.3.
         connection.keep_session()
     except BaseException:
         connection.close()

@@ -172,8 +172,13 @@ class AsyncTransport(Route[Connection]):
         match step:
             case tries.Converse(lease, dialogue, deadline):
                 return await lease.connection.run(dialogue, deadline)
-            case tries.Lend(pool, fresh, deadline):
-                return await pool.acquire(fresh=fresh, listener=self.listener, deadline=deadline)
+            case tries.Lend(pool, fresh, deadline, mail_follows):
+                return await pool.acquire(
+                    fresh=fresh,
+                    listener=self.listener,
+                    deadline=deadline,
+                    mail_follows=mail_follows,
+                )
             case tries.Pace(pool, deadline):
                 return await pool.pace(deadline)
             case tries.Try(relay, outgoing):

@@ -43,8 +43,12 @@ def deliver(
     raised for them. Where the server pipelines, the group of `following` goes out behind the
     content; it must be delivered next on this session. Unless the session is over, it is ready for
     the next transaction; with `leave_reset` a RSET that is due rides with that one's MAIL.
+
+    Raises AuthenticationFailed if a login was begun before, and is refused.
     """
     try:
+        if session.login is not None:
+            yield from _end_login(session, mail)
         while (yield from _round(session, mail, following)):
             pass
     except Disconnected as lost:
@@ -61,6 +65,17 @@ def report_on(session: Session, mail: MailTransaction) -> DeliveryReport:
     if mail.error is not None and not session.alive:
         mail.error.session_usable = False
     return report
+
+
+def _end_login(session: Session, mail: MailTransaction) -> Dialogue[None]:
+    """Hear the login that was begun, with the envelope behind it in the same write."""
+    # Whatever a server that refuses the login makes of the envelope: DATA is not in this group,
+    # so there is no content that it could wait for.
+    if mail.by_bdat or mail.all_or_nothing:
+        _begin(session, mail)
+    login, session.login = session.login, None
+    if login is not None:
+        yield from login
 
 
 def _round(

@@ -47,6 +47,8 @@ class Session:
         self.tls = False
         self.channel = Channel()
         self.authenticated = False
+        #: A login that was begun, whose reply is heard together with those to the first mail.
+        self.login: Dialogue[None] | None = None
         self.mail_accepted = 0
         self.answered = 0
         self.unusable_because: str | None = None
@@ -207,6 +209,9 @@ class Session:
     def abandon(self, why: str) -> None:
         """End the session: its state is not known any more."""
         self.unusable_because = self.unusable_because or why
+        login, self.login = self.login, None
+        if login is not None:
+            login.close()
 
     def require_silence(self) -> None:
         """Raise if the server sent something that nothing asked for.

@@ -177,8 +177,13 @@ class Transport(Route[Connection]):
         match step:
             case tries.Converse(lease, dialogue, deadline):
                 return lease.connection.run(dialogue, deadline)
-            case tries.Lend(pool, fresh, deadline):
-                return pool.acquire(fresh=fresh, listener=self.listener, deadline=deadline)
+            case tries.Lend(pool, fresh, deadline, mail_follows):
+                return pool.acquire(
+                    fresh=fresh,
+                    listener=self.listener,
+                    deadline=deadline,
+                    mail_follows=mail_follows,
+                )
             case tries.Pace(pool, deadline):
                 return pool.pace(deadline)
             case tries.Try(relay, outgoing):
