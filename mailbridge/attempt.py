@@ -74,7 +74,7 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
             yield Pace(stock, outgoing.deadline)
         lease.use.messages += 1
         mail = outgoing.transaction(session, stock.relay)
-        dialogue = delivery.deliver(session, mail)
+        dialogue = delivery.deliver(session, mail, last=not lease.fit())
         report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)

@@ -119,8 +119,9 @@ class Line:
             mail = begun or outgoing.transaction(session, stock.relay)
             ahead = self._ahead(lease, following)
             lease.use.messages += 1
-            leave_reset = following is not None
-            dialogue = delivery.deliver(session, mail, ahead, leave_reset=leave_reset)
+            dialogue = delivery.deliver(
+                session, mail, ahead, leave_reset=following is not None, last=not lease.fit()
+            )
             report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
         except (MailError, InvalidInput) as error:
             if self._lease is not None and not self._lease.fit():

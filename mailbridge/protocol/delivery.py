@@ -16,12 +16,12 @@ from ..errors import (
     SenderRefused,
 )
 from ..report import DeliveryReport, Phase, State
-from .command import DATA, RSET, Bdat, Content, Data, Need
+from .command import DATA, RSET, Bdat, Content, Data, Need, Quit
 from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
 from .mail import Group
-from .reply import Reply
-from .session import Dialogue, Session, closed_by
+from .reply import Reply, closed_by
+from .session import Dialogue, Session
 from .transaction import MailTransaction
 
 # Octets in a BDAT chunk, and chunks on their way: enough to keep a long path busy, and a refusal
@@ -36,20 +36,22 @@ def deliver(
     following: MailTransaction | None = None,
     *,
     leave_reset: bool = False,
+    last: bool = False,
 ) -> Dialogue[DeliveryReport]:
     """Send one mail and report on every recipient.
 
     Refusals and the loss of the connection are in the report and in its `error`; nothing is
     raised for them. Where the server pipelines, the group of `following` goes out behind the
     content; it must be delivered next on this session. Unless the session is over, it is ready for
-    the next transaction; with `leave_reset` a RSET that is due rides with that one's MAIL.
+    the next transaction; with `leave_reset` a RSET that is due rides with that one's MAIL. If it is
+    the `last` on this connection QUIT goes out behind the content, and its reply is not awaited.
 
     Raises AuthenticationFailed if a login was begun before, and is refused.
     """
     try:
         if session.login is not None:
             yield from _end_login(session, mail)
-        while (yield from _round(session, mail, following)):
+        while (yield from _round(session, mail, following, last)):
             pass
     except Disconnected as lost:
         _settle_lost(session, mail, lost)
@@ -79,7 +81,7 @@ def _end_login(session: Session, mail: MailTransaction) -> Dialogue[None]:
 
 
 def _round(
-    session: Session, mail: MailTransaction, following: MailTransaction | None
+    session: Session, mail: MailTransaction, following: MailTransaction | None, last: bool
 ) -> Dialogue[bool]:
     """One transaction. True if it left recipients for another."""
     if not (mail.begun or _begin(session, mail)):
@@ -102,7 +104,7 @@ def _round(
     if mail.data_reply is not None and not mail.data_reply.intermediate:
         mail.refuse_all(MessageRefused.of(mail.data_reply), Phase.DATA, mail.data_reply)
         return False
-    yield from _content(session, mail, None if more else following)
+    yield from _content(session, mail, None if more else following, last and not more)
     return more and mail.error is None
 
 
@@ -198,9 +200,9 @@ def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]
 
 
 def _content(
-    session: Session, mail: MailTransaction, following: MailTransaction | None
+    session: Session, mail: MailTransaction, following: MailTransaction | None, last: bool
 ) -> Dialogue[None]:
-    """The content, the group of the next transaction behind it, and the replies to the content."""
+    """The content, the next group or QUIT behind it, and the replies to the content."""
     replies = len(mail.accepted) if session.lmtp else 1
     if mail.by_bdat:
         refused = yield from _chunks(session, mail, replies)
@@ -211,6 +213,8 @@ def _content(
         session.send(Content(stuffed_pieces(mail.content), mail.content.size, replies))
     if following is not None and session.pipelining:
         _begin(session, following, ahead=True)
+    elif last and session.pipelining:
+        session.send(Quit())
     for index in range(replies):
         group = mail.accepted[index : index + 1] if session.lmtp else mail.accepted
         reply = yield from session.reply()

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..errors import ProtocolViolation, printable
+from ..errors import Disconnected, ProtocolViolation, printable
 from ..secret import Hidden
 
 # RFC 5321 section 4.5.3.1.5 says 512 octets; servers in the wild exceed it.
@@ -250,3 +250,10 @@ def _hint(line: bytes) -> str:
     if line[1:2] == b"\x03" and line[:1] in (b"\x14", b"\x15", b"\x16", b"\x17"):
         return "; the server speaks TLS on this port: use implicit TLS (tls='implicit', SMTP_SSL)"
     return ""
+
+
+def closed_by(reply: Reply) -> Disconnected:
+    """The error for a session that the server ended by 421."""
+    error = Disconnected(f"the server closed the connection: {reply}")
+    error.reply = reply
+    return error

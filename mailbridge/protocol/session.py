@@ -27,7 +27,7 @@ from .effects import EFFECTS, after_group
 from .extension import Extensions
 from .mail import Group, Mail
 from .output import Output
-from .reply import Reply, ReplyParser
+from .reply import Reply, ReplyParser, closed_by
 from .transcript import Transcript
 
 T = TypeVar("T")
@@ -379,10 +379,3 @@ class Session:
         if any(isinstance(command, Raw) and command.logs_in for command in self._unanswered):
             return True
         return self._last is not None and self._last.code == 334
-
-
-def closed_by(reply: Reply) -> Disconnected:
-    """The error for a session that the server ended by 421."""
-    error = Disconnected(f"the server closed the connection: {reply}")
-    error.reply = reply
-    return error

@@ -19,8 +19,8 @@ from ..report import Phase, State
 from .command import RSET, Bdat
 from .delivery import doubt_of, hear_group, judge_envelope
 from .mail import Group
-from .reply import Reply
-from .session import Dialogue, Session, closed_by
+from .reply import Reply, closed_by
+from .session import Dialogue, Session
 from .transaction import MailTransaction
 
 # Octets of content on their way: all of it is in doubt when the connection is lost.

@@ -226,6 +226,40 @@ def test_the_next_group_goes_out_behind_the_content() -> None:
     assert session.usable
 
 
+def test_quit_goes_out_behind_the_last_content() -> None:
+    session = Session()
+    session.extensions["pipelining"] = ""
+    deliver = delivery.deliver(session, mail("b@x.org"), last=True)
+    next(deliver)
+    assert b"QUIT" not in written(session)
+    session.receive_data(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
+    next(deliver)
+    assert written(session) == b"x\r\n.\r\nQUIT\r\n"
+    session.receive_data(b"250 Ok\r\n")
+    with pytest.raises(StopIteration) as done:
+        next(deliver)
+    assert done.value.value.accepted == ("b@x.org",)
+    assert not session.usable  # QUIT is not answered
+
+
+def test_no_quit_before_the_last_round() -> None:
+    """Recipients that the server wants in another transaction go before it."""
+    session = Session()
+    session.extensions["pipelining"] = ""
+    deliver = delivery.deliver(session, mail(), last=True)
+    next(deliver)
+    written(session)
+    session.receive_data(b"250 Ok\r\n250 Ok\r\n452 4.5.3 Too many\r\n354 Go\r\n")
+    next(deliver)
+    assert written(session) == b"x\r\n.\r\n"
+    session.receive_data(b"250 Ok\r\n")
+    next(deliver)
+    written(session)
+    session.receive_data(b"250 Ok\r\n250 Ok\r\n354 Go\r\n")
+    next(deliver)
+    assert written(session) == b"x\r\n.\r\nQUIT\r\n"
+
+
 def test_a_group_that_was_begun_is_not_in_doubt() -> None:
     """The connection is lost behind the first content: it is in doubt, the next was not sent."""
     session = Session()
