@@ -287,7 +287,7 @@ class Shelf(Stock[Link, threading.Event]):
         self.line = line
 
     def lend(self) -> Lease[Link]:
-        assert self._enter(threading.Event())
+        assert self._enter(threading.Event) is None
         return self._lend(self._opened(Link(self.line.open())), None)
 
 
