@@ -82,6 +82,7 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
         describe_stopped(stopped, outgoing, stock.relay, session.transcript)
         raise
     stock.learn(report)
+    report.reused = lease.use.messages > 1
     return describe(report, outgoing, stock.relay, session.transcript)
 
 

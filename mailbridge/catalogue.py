@@ -239,6 +239,13 @@ OF_TRANSPORT = (
         " priority, a time limit. What a mail asks itself counts before this.",
         "none",
     ),
+    Option(
+        "on_report",
+        "a function, its dotted path, or several",
+        "Called with the report of each mail when it has ended, [for logs, metrics and"
+        " traces](../howto/observability.md).",
+        "none",
+    ),
 )
 
 

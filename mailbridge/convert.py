@@ -5,9 +5,11 @@ Each function takes the name of the option for its error, an OptionError (a Valu
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -103,6 +105,30 @@ def source_address(value: Any) -> tuple[str, int] | None:
         if host:
             raise OptionError(f"source_address {host!r} is no IP address") from None
     return host, parse_port(port)
+
+
+def function(name: str, value: Any) -> Callable[..., Any]:
+    """A callable, also from its dotted path."""
+    if isinstance(value, str):
+        try:
+            value = _resolved(value)
+        except (ImportError, AttributeError, ValueError) as exc:
+            raise OptionError(f"{name} {value!r} cannot be imported: {exc}") from exc
+    if not callable(value):
+        raise OptionError(f"{name} must be a callable or its path, not {type(value).__name__}")
+    return value  # type: ignore[no-any-return]
+
+
+def _resolved(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    if module and ":" not in path:
+        try:
+            return getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as exc:
+            # What the module itself needs is worth telling; resolve_name would not.
+            if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
+                raise
+    return pkgutil.resolve_name(path)
 
 
 def readable(name: str, path: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again, is_stale
@@ -31,6 +32,10 @@ class Sender(Protocol):
 
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if another try is allowed and could help."""
+        ...
+
+    def tell(self, report: DeliveryReport, began: float) -> DeliveryReport:
+        """The report, told to who wants to know."""
         ...
 
     def put_back(self, lease: AnyLease) -> None:
@@ -67,7 +72,9 @@ class Line:
         try:
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
-            return [*(yield from self.end()), not_attempted(envelope, error)]
+            reports = yield from self.end()
+            invalid = not_attempted(envelope, error)
+            return [*reports, self._sender.tell(invalid, time.monotonic())]
         waiting, self._waiting = self._waiting, outgoing
         return [] if waiting is None else [(yield from self._deliver(waiting, outgoing))]
 
@@ -90,6 +97,7 @@ class Line:
             lease.give_back()
 
     def _deliver(self, outgoing: Outgoing, following: Outgoing | None) -> Steps[DeliveryReport]:
+        began = time.monotonic()
         deadline = self._sender.begin(self._within)
         if deadline is not None:
             outgoing = outgoing.by(deadline)
@@ -101,7 +109,7 @@ class Line:
             # Other tries take other connections; holding this one could be waiting for ourselves.
             self.close()
             report = yield from again(outgoing, report, self._sender.relays, self._sender.retry)
-        return report
+        return self._sender.tell(report, began)
 
     def _try(
         self, outgoing: Outgoing, following: Outgoing | None, *, fresh: bool = False
@@ -129,6 +137,7 @@ class Line:
             return not_attempted(outgoing, error, stock.relay), False
         stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)
+        report.reused = lease.use.messages > 1
         if ahead is not None and ahead.begun:
             self._begun = ahead
         stale = (lease.reused or lease.use.messages > 1) and is_stale(report, outgoing)

@@ -125,7 +125,8 @@ class DeliveryReport:
     `transcript` the last lines of the dialogue if somebody was not reached, `session_usable`
     whether the connection outlived it, `error` what ended the attempt, if anything did (None
     for refused recipients): a MailError, or an InvalidInput that was found when the mail was
-    fitted to the server.
+    fitted to the server. `mailer` names the transport, `seconds` is how long all this took, and
+    `reused` says whether the connection had carried another mail before.
     """
 
     recipients: dict[str, RecipientResult]
@@ -138,6 +139,9 @@ class DeliveryReport:
     transcript: tuple[str, ...] = ()
     session_usable: bool = True
     error: MailError | InvalidInput | None = field(default=None, compare=False)
+    mailer: str | None = None
+    seconds: float | None = field(default=None, compare=False)
+    reused: bool | None = field(default=None, compare=False)
 
     def _with(self, state: State) -> tuple[str, ...]:
         return tuple([a for a, result in self.recipients.items() if result.state is state])
@@ -250,6 +254,9 @@ class DeliveryReport:
             "queue_id": self.queue_id,
             "attempts": self.attempts,
             "changes": list(self.changes),
+            "mailer": self.mailer,
+            "seconds": self.seconds,
+            "reused": self.reused,
             "error": None if self.error is None else str(self.error),
             "recipients": {a: result.to_dict() for a, result in self.recipients.items()},
         }

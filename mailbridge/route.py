@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .esmtp import Esmtp
 from .link import Link
+from .observe import Observer, observers, tell
 from .options import Relay, RetryPolicy
 from .outgoing import Content, Outgoing, not_attempted, warn_of_refused
 from .protocol.transcript import Listener
@@ -40,6 +42,8 @@ class Route(Generic[L]):
         round_robin: bool = False,
         deadline: float | None = None,
         esmtp: Esmtp | Mapping[str, Any] | None = None,
+        on_report: Observer | str | Iterable[Observer | str] | None = None,
+        name: str | None = None,
         listener: Listener | None = None,
     ) -> None:
         given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
@@ -51,6 +55,8 @@ class Route(Generic[L]):
         self.round_robin = round_robin
         self.deadline = seconds("deadline", deadline)
         self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
+        self.on_report = observers(on_report)
+        self.name = name
         self.listener = listener
         self._kept: Lease[L] | None = None
         self._open = False
@@ -115,6 +121,13 @@ class Route(Generic[L]):
         """True if there is somebody left to try again for, and a policy that allows it."""
         asked_for = self.retry.tries > 1 or len(self.relays) > 1
         return asked_for and not report.in_doubt and bool(policy.remaining(report))
+
+    def tell(self, report: DeliveryReport, began: float) -> DeliveryReport:
+        """The report on a mail that was begun then: whose it is, and told to who wants to know."""
+        report.mailer = self.name
+        report.seconds = time.monotonic() - began
+        tell(report, self.on_report)
+        return report
 
     def settle(self, report: DeliveryReport, on_refused: OnRefused) -> DeliveryReport:
         """The report, if it is none to raise for. Raises what `on_refused` says of it."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import re
 import ssl
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from .convert import readable, words
+from .convert import function, readable, words
 from .errors import OptionError
 from .secret import Secret
 
@@ -67,15 +66,8 @@ def mechanisms(value: Any) -> tuple[Any, ...] | None:
 
 
 def provider(value: Any) -> Callable[[], Any] | None:
-    """A callable, also from its dotted path."""
-    if isinstance(value, str):
-        try:
-            value = pkgutil.resolve_name(value)
-        except (ImportError, AttributeError, ValueError) as exc:
-            raise OptionError(f"token_provider {value!r} cannot be imported: {exc}") from exc
-    if value is not None and not callable(value):
-        raise OptionError("token_provider must be a callable that returns a token, or its path")
-    return value  # type: ignore[no-any-return]
+    """A callable that returns a token, also from its dotted path."""
+    return None if value is None else function("token_provider", value)
 
 
 def check_login(relay: Relay) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from django.core.mail import EmailMessage
 
 import mailbridge
-from mailbridge import DeliveryReport
+from mailbridge import DeliveryReport, observe
 
 from . import exceptions, signals
-from .connection import OpenConnection
+from .connection import OpenConnection, attempt
 from .fastpath import Bodies
 from .message import Mail
 from .report import not_tried
@@ -122,20 +123,37 @@ class Batch:
         # One bad message must not stop the rest: it is raised when they are sent.
         one.error = error
         if getattr(one.message, "delivery_report", None) is None:
-            report = not_tried(one.message, error)
-            attach(one.message, report)
-            signals.tell(type(self._backend), one.message, report, error)
+            untried(self._backend, one.message, error)
         one.report = getattr(one.message, "delivery_report", None)
 
     def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
         """A message that is not tried any more, since there is no way to the server."""
         if any(message.recipients()):
             error = exceptions.about(copy.copy(because), message)
-            error.report = not_tried(message, error)
-            attach(message, error.report)
-            signals.tell(type(self._backend), message, error.report, error)
+            error.report = untried(self._backend, message, error)
             self._backend.raise_or_log(error)
         return False
+
+
+def attempted(backend: EmailBackend, mail: Mail) -> DeliveryReport:
+    """The report on one mail that the backend's connection was given, whatever kind it is of."""
+    began = time.monotonic()
+    report = attempt(backend.connection, mail.envelope, mail.content)
+    if report.seconds is None:
+        # A connection that is not ours has told nobody.
+        report.mailer, report.seconds = backend.mailer, time.monotonic() - began
+        observe.tell(report, backend.on_report)
+    return report
+
+
+def untried(backend: EmailBackend, message: EmailMessage, error: Exception) -> DeliveryReport:
+    """The report on a message that no server was asked to take, told to who wants to know."""
+    report = not_tried(message, error)
+    report.mailer = backend.mailer
+    attach(message, report)
+    observe.tell(report, backend.on_report)
+    signals.tell(type(backend), message, report, error)
+    return report
 
 
 def attach(message: EmailMessage, report: DeliveryReport | None) -> None:

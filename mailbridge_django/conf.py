@@ -31,6 +31,7 @@ from mailbridge import (
 )
 from mailbridge.convert import boolean, seconds, words
 from mailbridge.host import check_helo_name
+from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
 
@@ -78,6 +79,7 @@ class Config:
     round_robin: bool = False
     deadline: float | None = None
     esmtp: Esmtp | None = None
+    on_report: tuple[Observer, ...] = ()
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -224,6 +226,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         round_robin=boolean("round_robin", transport.get("round_robin", False)),
         deadline=seconds("deadline", transport.get("deadline")),
         esmtp=_esmtp(transport.get("esmtp")),
+        on_report=observers(transport.get("on_report")),
         own=own,
     )
 

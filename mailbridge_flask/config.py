@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from mailbridge import TLS, AddressError, Esmtp, OnRefused, OptionError, Relay, RetryPolicy
 from mailbridge.convert import seconds, words
+from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 
 from . import headers
@@ -27,6 +28,7 @@ KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
     *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_DEADLINE", "MAIL_ESMTP", *RETRY_SETTINGS),
+    "MAIL_ON_REPORT",
     *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED", "MAIL_MAILERS"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
@@ -59,6 +61,7 @@ class Config:
     round_robin: bool = False
     deadline: float | None = None
     esmtp: Esmtp | None = None
+    on_report: tuple[Observer, ...] = ()
     #: The path of a Maildir; True is one in the instance directory. None captures nothing.
     outbox: str | bool | None = None
     outbox_send: bool = False
@@ -93,6 +96,7 @@ class Config:
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
             deadline=seconds("MAIL_DEADLINE", given.get("MAIL_DEADLINE")),
             esmtp=_esmtp(given.get("MAIL_ESMTP")),
+            on_report=_on_report(given.get("MAIL_ON_REPORT")),
             outbox=_outbox(given.get("MAIL_OUTBOX")),
             outbox_send=flag("MAIL_OUTBOX_SEND", given.get("MAIL_OUTBOX_SEND", False)),
         )
@@ -255,6 +259,13 @@ def _on_refused(value: object) -> OnRefused:
         return OnRefused.parse(str(value))
     except OptionError as exc:
         raise OptionError(str(exc).replace("on_refused", "MAIL_ON_REFUSED")) from exc
+
+
+def _on_report(value: object) -> tuple[Observer, ...]:
+    try:
+        return observers(value)
+    except OptionError as exc:
+        raise OptionError(str(exc).replace("on_report", "MAIL_ON_REPORT", 1)) from exc
 
 
 def _check_names(given: Mapping[str, Any]) -> None:

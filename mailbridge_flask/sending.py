@@ -13,6 +13,7 @@ from mailbridge import (
     OnRefused,
     RecipientResult,
     State,
+    observe,
 )
 from mailbridge import MailError as CoreMailError
 from mailbridge.protocol.content import Buffer, canonical
@@ -98,8 +99,8 @@ class Sending:
         """What became of it when the transport raised `error`. Returns the error to be raised."""
         if error.report is None:
             results = _not_attempted(envelope.recipients, str(error))
-            error.report = DeliveryReport(
-                results, envelope.sender, self._message.msgId, error=error
+            error.report = self._observed(
+                DeliveryReport(results, envelope.sender, self._message.msgId, error=error)
             )
         report = error.report
         ours = error if isinstance(error, InvalidInput) else about(error, self._message)
@@ -114,11 +115,19 @@ class Sending:
         message.delivery_report = report
         return report
 
+    def _observed(self, report: DeliveryReport) -> DeliveryReport:
+        """A report on what no transport has had, told to those who watch transports."""
+        report.mailer = self._state.name
+        observe.tell(report, self._state.config.on_report)
+        return report
+
     def _not_tried(self, error: Exception) -> None:
         """Report a message that was found wrong before anybody was asked to take it."""
         ours = error if isinstance(error, (CoreMailError, InvalidInput)) else None
         results = _not_attempted(_named(self._message), str(error))
-        report = DeliveryReport(results, self._message.sender, self._message.msgId, error=ours)
+        report = self._observed(
+            DeliveryReport(results, self._message.sender, self._message.msgId, error=ours)
+        )
         if ours is not None and ours.report is None:
             ours.report = report
         self._message.delivery_report = report

@@ -183,6 +183,8 @@ class MailState:
             round_robin=self.config.round_robin,
             deadline=self.config.deadline,
             esmtp=self.config.esmtp,
+            on_report=self.config.on_report,
+            name=self.name,
             listener=_tell if self.config.debug else None,
         )
 

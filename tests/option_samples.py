@@ -40,7 +40,7 @@ class Sample(NamedTuple):
         return bool(value == self.expected)
 
 
-OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "deadline", "esmtp"}
+OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "deadline", "esmtp", "on_report"}
 TLS_ON = {"tls": "starttls"}
 DKIM = {"dkim_domain": "example.org", "dkim_selector": "mail1", "dkim_key": ED25519}
 LOGIN = {"username": "ida", "allow_insecure_auth": True}
@@ -97,5 +97,6 @@ SAMPLES = {
     "relays": Sample("smtp://b.example.org", "relays", (Relay(host="b.example.org"),)),
     "round_robin": Sample("yes", "round_robin", True),
     "on_refused": Sample("report", "on_refused", OnRefused.REPORT),
+    "on_report": Sample(f"{__name__}:token", "on_report", (token,)),
     "esmtp": Sample({"mt_priority": "7"}, "esmtp", Esmtp(mt_priority=7)),
 }

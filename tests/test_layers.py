@@ -36,11 +36,23 @@ VALUES = {
         "url",
         "security",
         "dkim",
+        "catalogue",
     )
 }
 FUNCTIONS = {
     *("protocol", "policy", "message", "header", "render", "outbox", "sendmail"),
-    *("outgoing", "fitting", "tls", "memory", "logins", "tokens", "findings", "forks", "registry"),
+    *(
+        "observe",
+        "outgoing",
+        "fitting",
+        "tls",
+        "memory",
+        "logins",
+        "tokens",
+        "findings",
+        "forks",
+        "registry",
+    ),
     *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
     "windowed",
 }

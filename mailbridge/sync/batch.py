@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from ..envelope import Envelope
@@ -49,7 +50,7 @@ class Batch:
             running: deque[Future[list[DeliveryReport]]] = deque()
             while True:
                 while len(running) <= self._concurrency and (share := self._share()):
-                    running.append(executor.submit(self._all_in_line, share))
+                    running.append(executor.submit(copy_context().run, self._all_in_line, share))
                 if not running:
                     return
                 yield from running.popleft().result()

@@ -145,11 +145,12 @@ class Transport(Route[Connection]):
 
     def submit(self, outgoing: Outgoing) -> DeliveryReport:
         """Try a mail at the relays in turn, and again, as far as `retry` allows."""
+        began = time.monotonic()
         relays = self.order()
         report = self._try(relays[0], outgoing)
         if self.may_go_on(report):
             report = self.take(tries.again(outgoing, report, relays, self.retry))
-        return report
+        return self.tell(report, began)
 
     def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
         """One try at one relay; two if a kept connection turns out to be dead."""

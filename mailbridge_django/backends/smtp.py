@@ -20,11 +20,10 @@ from mailbridge.deadline import Deadline
 from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions, signals
-from ..batch import Batch, attach
-from ..connection import OpenConnection, attempt, may_pipeline, may_still_go, only_ours
+from ..batch import Batch, attach, attempted, untried
+from ..connection import OpenConnection, may_pipeline, may_still_go, only_ours
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
-from ..report import not_tried
 
 logger = logging.getLogger("mailbridge")
 
@@ -94,12 +93,18 @@ class EmailBackend(BaseEmailBackend):
         self.round_robin = config.round_robin
         self.deadline = config.deadline
         self.esmtp = config.esmtp
+        self.on_report = config.on_report
         self.options = config.own
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
         self._partial_connection: Any = None
         self._lock = threading.RLock()
         forks.watch(self)
+
+    @property
+    def mailer(self) -> str:
+        """The name of this mailer in reports and logs: its alias, "default" without one."""
+        return self.alias or "default"
 
     # What subclasses override.
 
@@ -202,6 +207,8 @@ class EmailBackend(BaseEmailBackend):
             round_robin=self.round_robin,
             deadline=self.deadline,
             esmtp=self.esmtp,
+            on_report=self.on_report,
+            name=self.mailer,
         )
         try:
             transport.open()
@@ -293,9 +300,7 @@ class EmailBackend(BaseEmailBackend):
     def _none_sent(self, messages: Iterable[EmailMessage], error: OSError) -> None:
         messages = list(messages)
         for message in messages:
-            report = not_tried(message, error)
-            attach(message, report)
-            signals.tell(type(self), message, report, error)
+            report = untried(self, message, error)
             if isinstance(error, exceptions.MailError) and len(messages) == 1:
                 error.message, error.report = message, report
 
@@ -322,7 +327,7 @@ class EmailBackend(BaseEmailBackend):
                     " connection_class of this backend is overridden.",
                     self.alias,
                 )
-        report = attempt(connection, mail.envelope, mail.content)
+        report = attempted(self, mail)
         if report.failure(self.on_refused) is None:
             warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
