@@ -17,6 +17,7 @@ import mailbridge
 from mailbridge import DeliveryReport, observe
 
 from . import exceptions, signals
+from .anymail import set_status
 from .connection import OpenConnection, attempt
 from .fastpath import Bodies
 from .message import Mail
@@ -157,7 +158,8 @@ def untried(backend: EmailBackend, message: EmailMessage, error: Exception) -> D
 
 
 def attach(message: EmailMessage, report: DeliveryReport | None) -> None:
-    """Put the report on the message."""
+    """Put the report on the message, and for django-anymail's users its own kind of report."""
     # Not everything in a batch is a message that takes attributes; that is its own error.
     with suppress(AttributeError):
         message.delivery_report = report  # type: ignore[attr-defined]
+        set_status(message, report)
