@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mailbridge import (
+    AsyncTransport,
     ConnectRefused,
     DeliveryReport,
     Envelope,
@@ -152,6 +154,21 @@ def test_an_observer_cannot_break_anything(
 def test_wrong_observers(value: Any, text: str) -> None:
     with pytest.raises(OptionError, match=text):
         Transport("smtp://h", on_report=value)
+
+
+def test_asyncio(smtpd: ScriptedServer) -> None:
+    told: list[DeliveryReport] = []
+
+    async def send() -> list[DeliveryReport]:
+        async with AsyncTransport(url(smtpd), on_report=told.append, name="news") as transport:
+            one = await transport.send(to(), CONTENT)
+            return [one, *[r async for r in transport.send_many([(to(), CONTENT)] * 2)]]
+
+    reports = asyncio.run(send())
+    assert list(map(id, told)) == list(map(id, reports))
+    assert {report.mailer for report in told} == {"news"}
+    assert [report.reused for report in told] == [False, True, True]
+    assert all(report.seconds for report in told)
 
 
 # OpenTelemetry.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Self, TypeVar, cast
 
@@ -140,11 +141,12 @@ class AsyncTransport(Route[Connection]):
 
     async def submit(self, outgoing: Outgoing) -> DeliveryReport:
         """Try a mail at the relays in turn, and again, as far as `retry` allows."""
+        began = time.monotonic()
         relays = self.order()
         report = await self._try(relays[0], outgoing)
         if self.may_go_on(report):
             report = await self.take(tries.again(outgoing, report, relays, self.retry))
-        return report
+        return self.tell(report, began)
 
     async def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
         """One try at one relay; two if a kept connection turns out to be dead."""
