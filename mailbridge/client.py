@@ -214,6 +214,7 @@ class BaseClient(Generic[L]):
     ) -> Dialogue[Answer]:
         """One AUTH exchange with a mechanism of the caller's own. Raises AuthenticationFailed."""
         self._login_asked = False
+        self._session.guard(names=[self.user or ""])
         first = authobject() if initial_response_ok else None
         initial = None if first is None else first.encode()
 

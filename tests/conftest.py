@@ -10,8 +10,15 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import mailbridge
+
+# Few examples at each run, so that the whole stays quick; no deadline on a busy machine.
+settings.register_profile(
+    "mailbridge", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("mailbridge")
 
 pytest_plugins = ["pytester"]
 if not entry_points(group="pytest11", name="mailbridge"):

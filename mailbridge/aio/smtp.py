@@ -322,7 +322,7 @@ class AsyncSMTP(BaseClient[Connection]):
         """
         credentials = Credentials(user, Secret(password))
         self.user, self._password = user, Secret(password)
-        password = "***"
+        user = password = "***"
 
         def conversation() -> Dialogue[Reply]:
             yield from self._hello()

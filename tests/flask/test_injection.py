@@ -164,8 +164,8 @@ def test_the_last_line_of_defence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_long_values_take_no_time() -> None:
-    start = time.monotonic()
+    start = time.process_time()
     for text in ("é" * 50_000, "a " * 50_000, '"' * 50_000, "=?" * 50_000, "\\" * 50_000):
         new(subject=text, sender="a@example.org", cc=[(text, "a@example.org")]).as_bytes()
         new(sender="a@example.org", extra_headers={"X": text}).has_bad_headers()
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
