@@ -28,8 +28,15 @@ def watch(owner: Shared) -> None:
 def _after_fork() -> None:
     global _lock
     _lock = threading.Lock()
+    errors = []
     for owner in list(_shared):
-        owner.after_fork()
+        try:
+            owner.after_fork()
+        except Exception as error:
+            # The others have locks that would be waited for in vain.
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("after a fork", errors)
 
 
 if hasattr(os, "register_at_fork"):

@@ -141,12 +141,12 @@ class Wire(Link, asyncio.Protocol):
         """True in a forked child, which must not touch its parent's loop; the socket is let go."""
         if self._pid == os.getpid():
             return False
-        if self.sock is not None:
+        if self.sock is not None and self.sock.fileno() >= 0:
             # The number stays taken: nobody else's file is closed when the socket object goes.
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, self.sock.fileno(), inheritable=False)
             os.close(null)
-            self.sock = None
+        self.sock = None
         return True
 
     # Writing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import multiprocessing
 import os
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 import mailbridge
-from mailbridge import Relay, Transport
+from mailbridge import Relay, Transport, forks
+from mailbridge.aio import pool as aio_pool
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer
 from tests.hostile.servers import PIPELINING, Counted
@@ -66,6 +68,55 @@ def test_fork_while_a_thread_sends() -> None:
             sender.join()
         assert kind.taken == [b"the child's\r\n"]
         server.wait_until_closed(2)
+
+
+def test_fork_beside_an_asyncio_connection_that_was_closed(smtpd: ScriptedServer) -> None:
+    """The child of a process with an event loop sends, whatever became of its connections."""
+    sender = transport(smtpd)
+
+    async def main() -> int:
+        pool = aio_pool.pool_for(sender.relay)
+        closed, kept = await pool.acquire(), await pool.acquire()
+        sock = closed.connection.sock
+        closed.connection.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert sock is not None
+        assert sock.fileno() == -1
+
+        def work() -> bool:
+            assert closed.connection.sock is None
+            assert kept.connection.sock is None
+            return sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+        status = _child(work)
+        # The parent's connection is as it was.
+        assert kept.connection.alive()
+        closed.give_back()
+        kept.give_back()
+        await aio_pool.close_pools()
+        return status
+
+    with sender:
+        assert asyncio.run(main()) == 0
+
+
+def test_in_a_child_every_lock_is_renewed_though_one_fails() -> None:
+    class Owner:
+        def __init__(self, fails: bool) -> None:
+            self.fails = fails
+            self.renewed = False
+
+        def after_fork(self) -> None:
+            self.renewed = True
+            if self.fails:
+                raise OSError("no file")
+
+    owners = [Owner(n % 3 == 0) for n in range(20)]
+    for owner in owners:
+        forks.watch(owner)
+    assert _child(lambda: all(owner.renewed for owner in owners)) == 0
+    del owners[:], owner
 
 
 def test_fork_by_multiprocessing(smtpd: ScriptedServer) -> None:
