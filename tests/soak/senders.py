@@ -5,6 +5,7 @@ Every mail is written into the journal before it is sent, and its report when th
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import itertools
@@ -18,19 +19,59 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import mailbridge
-from mailbridge import DeliveryReport, Envelope, MailError, Relay, RetryPolicy, Transport
+import mailbridge.aio
+from mailbridge import (
+    AsyncTransport,
+    DeliveryReport,
+    Envelope,
+    MailError,
+    Relay,
+    RetryPolicy,
+    Transport,
+)
 from mailbridge.options import PoolOptions, Timeouts
 from tests.soak.accounts import Journal, content_of
 from tests.soak.servers import KINDS
 
+T = TypeVar("T", Transport, AsyncTransport)
+
 THREADS = 8
+TASKS = 8
+DEADLINES = (None, None, None, 0.05, 0.4)
 CONNECTIONS = 3
 TIMEOUTS = Timeouts(connect=2.0, reply=0.5, final_reply=0.8)
 POLICIES = ("report", "report", "raise", "raise_if_all", "abort")
 # A child that takes longer hangs.
 CHILDS_TIME = 90
+
+
+def transports(kind: type[T], ports: list[int], ca_file: str) -> list[T]:
+    """One to each server, and some to several that try again."""
+    relays = [
+        Relay(
+            host="127.0.0.1",
+            port=port,
+            tls="implicit" if server.tls else "none",
+            ca_file=ca_file if server.tls else None,
+            lmtp=server.lmtp,
+            local_hostname="soak.example",
+            timeouts=TIMEOUTS,
+            pool=PoolOptions(
+                max_connections=CONNECTIONS, max_messages=20, idle_timeout=2.0, breaker_pause=0.1
+            ),
+        )
+        for server, port in zip(KINDS, ports, strict=True)
+    ]
+    again = RetryPolicy(tries=3, delay=0.01)
+    return [
+        *map(kind, relays),
+        kind(relays[0], retry=again),
+        kind(relays[:3], retry=again),
+        kind([relays[4], relays[1]], round_robin=True),
+    ]
 
 
 class Application:
@@ -44,31 +85,8 @@ class Application:
         self._forks = itertools.count(1)
         self._base = index * 10**12
         self._journal = Journal(journal)
-        relays = [
-            Relay(
-                host="127.0.0.1",
-                port=port,
-                tls="implicit" if kind.tls else "none",
-                ca_file=ca_file if kind.tls else None,
-                lmtp=kind.lmtp,
-                local_hostname="soak.example",
-                timeouts=TIMEOUTS,
-                pool=PoolOptions(
-                    max_connections=CONNECTIONS,
-                    max_messages=20,
-                    idle_timeout=2.0,
-                    breaker_pause=0.1,
-                ),
-            )
-            for kind, port in zip(KINDS, ports, strict=True)
-        ]
-        again = RetryPolicy(tries=3, delay=0.01)
-        self._transports = [
-            *(Transport(relay) for relay in relays),
-            Transport(relays[0], retry=again),
-            Transport(relays[:3], retry=again),
-            Transport([relays[4], relays[1]], round_robin=True),
-        ]
+        self._ports, self._ca_file = ports, ca_file
+        self._transports = transports(Transport, ports, ca_file)
 
     def run(self, seconds: float, *, forks: bool) -> None:
         """Send from several threads, and from children, until the time is over."""
@@ -78,6 +96,7 @@ class Application:
         jobs = [lambda name=n: self._send_on(f"thread {name}", until) for n in range(THREADS)]
         if forks:
             jobs.append(lambda: self._fork_on(until))
+        jobs.append(lambda: asyncio.run(self._tasks(until)))
         memory: list[int] = []
         jobs.append(lambda: self._watch_memory(memory, seconds))
         threads = [threading.Thread(target=self._guarded, args=(job,)) for job in jobs]
@@ -143,7 +162,12 @@ class Application:
         number, envelope = self._mail(rng)
         started = time.monotonic()
         try:
-            report = transport.send(envelope, content_of(number), on_refused=rng.choice(POLICIES))
+            report = transport.send(
+                envelope,
+                content_of(number),
+                on_refused=rng.choice(POLICIES),
+                deadline=rng.choice(DEADLINES),
+            )
         except MailError as error:
             if error.report is None:
                 raise
@@ -172,6 +196,71 @@ class Application:
         states = {result.address: str(result.state) for result in report}
         seconds = round(time.monotonic() - started, 3)
         self._journal.note(report=number, states=states, seconds=seconds)
+
+    # Tasks of an event loop, which are cancelled now and then.
+
+    async def _tasks(self, until: float) -> None:
+        shared = transports(AsyncTransport, self._ports, self._ca_file)
+        try:
+            await asyncio.gather(*(self._send_in_task(n, shared, until) for n in range(TASKS)))
+        finally:
+            await mailbridge.aio.close_pools()
+
+    async def _send_in_task(self, n: int, shared: list[AsyncTransport], until: float) -> None:
+        rng = random.Random(f"{self._seed} task {n}")
+        while time.monotonic() < until:
+            transport = rng.choice(shared)
+            match rng.randrange(5):
+                case 0:
+                    with contextlib.suppress(MailError):
+                        await transport.open()
+                    for _ in range(rng.randrange(1, 5)):
+                        await self._send_cancelled(rng, transport, 5.0)
+                    await transport.close()
+                case 1:
+                    await self._send_many_in_task(rng, transport)
+                case _:
+                    longest = rng.choice((0.001, 0.01, 0.1, 5.0, 5.0, 5.0))
+                    await self._send_cancelled(rng, transport, longest)
+
+    async def _send_cancelled(
+        self, rng: random.Random, transport: AsyncTransport, longest: float
+    ) -> None:
+        task = asyncio.create_task(self._send_one_in_task(rng, transport))
+        done, _ = await asyncio.wait([task], timeout=rng.uniform(0, longest))
+        if not done:
+            task.cancel()
+        await task
+
+    async def _send_one_in_task(self, rng: random.Random, transport: AsyncTransport) -> None:
+        number, envelope = self._mail(rng)
+        policy, deadline = rng.choice(POLICIES), rng.choice(DEADLINES)
+        started = time.monotonic()
+        try:
+            report = await transport.send(
+                envelope, content_of(number), on_refused=policy, deadline=deadline
+            )
+        except (MailError, asyncio.CancelledError) as error:
+            if getattr(error, "report", None) is None:
+                if isinstance(error, MailError):
+                    raise
+                # It was not on its way yet.
+                states = dict.fromkeys(envelope.recipients, "not_attempted")
+                self._journal.note(report=number, states=states, seconds=0.0)
+                return
+            report = error.report
+        self._told(number, report, started)
+
+    async def _send_many_in_task(self, rng: random.Random, transport: AsyncTransport) -> None:
+        mails = [self._mail(rng) for _ in range(rng.randrange(1, 40))]
+        started = time.monotonic()
+        contents = ((envelope, content_of(number)) for number, envelope in mails)
+        policy, concurrency = rng.choice(POLICIES), rng.randrange(1, 4)
+        places = iter(mails)
+        reports = transport.send_many(contents, on_refused=policy, concurrency=concurrency)
+        async for report in reports:
+            self._told(next(places)[0], report, started)
+            started = time.monotonic()
 
     # Children.
 
