@@ -1,4 +1,7 @@
-"""LMTP to Dovecot: a reply for each recipient, refusals at RCPT and after the content."""
+"""LMTP to Dovecot: a reply for each recipient, refusals at RCPT and after the content.
+
+And logins that Dovecot judges for a Postfix: the mechanisms that no other server here has.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ import pytest
 import mailbridge
 from mailbridge import Envelope, Relay, Transport
 from tests.interop import debian
+from tests.interop.postfix import Postfix, start_postfix
 
 PACKAGES = (
     *("dovecot-core", "dovecot-lmtpd", "libexttextcat-2.0-0", "libexttextcat-data"),
@@ -49,6 +53,14 @@ userdb {{
 plugin {{
   quota = maildir:User quota
 }}
+disable_plaintext_auth = no
+auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+service auth {{
+  inet_listener {{
+    address = 127.0.0.1
+    port = {auth_port}
+  }}
+}}
 service lmtp {{
   inet_listener lmtp {{
     address = 127.0.0.1
@@ -62,6 +74,7 @@ service lmtp {{
 class Dovecot:
     top: Path
     port: int
+    auth_port: int
 
     def stored(self, user: str) -> list[bytes]:
         """What is stored for a user, whole, in no order."""
@@ -79,21 +92,21 @@ def dovecot() -> Iterator[Dovecot]:
     assert isinstance(root, Path)
     top = Path(tempfile.mkdtemp(prefix="dovecot-"))
     top.chmod(0o755)
-    (port,) = debian.free_ports(1)
-    users = ""
+    port, auth_port = debian.free_ports(2)
+    users = f"user:{{PLAIN}}secret:{debian.USER}:{debian.GROUP}::{top}/user::\n"
     for name, rule in (("a", ""), ("b", ""), ("full", "userdb_quota_rule=*:bytes=10")):
         (top / name).mkdir()
         os.chown(top / name, debian.USER, debian.GROUP)
         users += f"{name}::{debian.USER}:{debian.GROUP}::{top}/{name}::{rule}\n"
     (top / "users").write_text(users)
-    (top / "dovecot.conf").write_text(CONFIGURATION.format(top=top, port=port))
+    (top / "dovecot.conf").write_text(CONFIGURATION.format(top=top, port=port, auth_port=auth_port))
     server = debian.start(
         ["/usr/sbin/dovecot", "-F", "-c", top / "dovecot.conf"],
         ["dovecot", "dovenull"],
         top,
         usr=root / "usr",
     )
-    running = Dovecot(top, port)
+    running = Dovecot(top, port, auth_port)
     try:
         debian.wait_until(lambda: debian.listens(port), running.log, "Dovecot does not listen")
         yield running
@@ -146,3 +159,43 @@ def test_level_one(dovecot: Dovecot) -> None:
             SENDER, ["a@x.org", "nobody@x.org"], CONTENT.replace(b"\xc3\xa9", b"e")
         )
         assert list(refused) == ["nobody@x.org"]
+
+
+@pytest.fixture(scope="module")
+def postfix_of_dovecot(dovecot: Dovecot, postfix_installed: None) -> Iterator[Postfix]:
+    settings = {
+        "smtpd_sasl_auth_enable": "yes",
+        "smtpd_sasl_type": "dovecot",
+        "smtpd_sasl_path": f"inet:127.0.0.1:{dovecot.auth_port}",
+        "smtpd_sasl_security_options": "noanonymous",
+    }
+    with start_postfix(settings=settings) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"]
+)
+def test_login_that_dovecot_judges(
+    dovecot: Dovecot, postfix_of_dovecot: Postfix, mechanism: str
+) -> None:
+    def sender(password: str) -> Transport:
+        server = postfix_of_dovecot
+        relay = Relay.from_options(host=server.host, port=server.submission, tls="none", timeout=20)
+        return Transport(relay.using(username="user", password=password, auth_mechanisms=mechanism))
+
+    to = f"{mechanism.lower()}@example.com"
+    with pytest.raises(mailbridge.AuthenticationFailed) as caught:
+        sender("wrong").send(Envelope(SENDER, [to]), CONTENT)
+    assert caught.value.smtp_code == 535, dovecot.log()
+    assert sender("secret").send(Envelope(SENDER, [to]), CONTENT).accepted, dovecot.log()
+    assert postfix_of_dovecot.stored(to)
+
+
+def test_the_best_mechanism_is_chosen(postfix_of_dovecot: Postfix) -> None:
+    server = postfix_of_dovecot
+    relay = Relay(host=server.host, port=server.submission, tls="none")
+    sender = Transport(relay.using(username="user", password="secret"))
+    with sender:
+        assert sender.connection is not None
+        assert "C: AUTH SCRAM-SHA-256 ***" in sender.connection.session.transcript.lines()
