@@ -37,6 +37,9 @@ def add_session(version: str, django: str) -> None:
         if python is None:
             print(f"{title}: not found here: skipped", flush=True)
             session.skip(f"there is no python{version}")
+        if os.environ.get("TESTED") == f"{version} {django}":
+            print(f"{title}: the versions that `make test` has run with", flush=True)
+            session.skip("tested already")
         session.install("--upgrade", "pip>=25.1")
         session.install(
             "--editable",
