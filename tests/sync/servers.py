@@ -61,6 +61,11 @@ class Peer:
             raise Gone
         self._input += data
 
+    @property
+    def has_more(self) -> bool:
+        """True if the client wrote something behind the last line that was taken."""
+        return bool(self._input)
+
     def until(self, verb: str, *, ehlo: tuple[str, ...] = ("250 raw.example",)) -> str:
         """Greet if need be and answer commands kindly; return the first line with ``verb``."""
         if not self.commands and verb != "GREETING":

@@ -60,8 +60,9 @@ def answering(*replies: str, taken: list[bytes] | None = None) -> Callable[[Peer
 
 
 def in_turn(peer: Peer) -> None:
-    """A server that answers AUTH before it reads on; what it asks for is the password alone."""
+    """A server that takes AUTH only if nothing is behind it."""
     peer.until("AUTH", ehlo=EHLO)
+    assert not peer.has_more
     peer.say("235 Welcome")
     peer.until("BDAT")
     peer.read(int(peer.commands[-1].split()[1]))
@@ -178,6 +179,7 @@ def test_without_chunking_auth_goes_alone() -> None:
 
     def dialogue(peer: Peer) -> None:
         peer.until("AUTH", ehlo=alone)
+        assert not peer.has_more
         peer.say("235 Welcome")
         peer.until("QUIT")
 
