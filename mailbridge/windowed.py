@@ -58,7 +58,10 @@ class WindowedLine(Line):
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
             return [*(yield from self.end()), not_attempted(envelope, error)]
-        reports = yield from self._send(outgoing.by(self._sender.begin(self._within)))
+        deadline = self._sender.begin(self._within)
+        if deadline is not None:
+            outgoing = outgoing.by(deadline)
+        reports = yield from self._send(outgoing)
         if slow:
             reports += yield from self.end()
         self._asked_at = time.monotonic()
@@ -138,7 +141,12 @@ class WindowedLine(Line):
 
     def _hear(self) -> Steps[_UnderWay]:
         each = self._under_way.popleft()
-        yield Converse(each.lease, each.window.take(), each.outgoing.deadline)
+        dialogue = each.window.take()
+        try:
+            next(dialogue)
+        except StopIteration:
+            return each  # Its replies came together with another's.
+        yield Converse(each.lease, dialogue, each.outgoing.deadline)
         return each
 
     def _finish(self, each: _UnderWay) -> Steps[DeliveryReport]:
