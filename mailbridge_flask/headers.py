@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import Header, decode_header, make_header
@@ -179,9 +178,10 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
     ValueErrors) for anything else that is not one mailbox.
     """
     if _is_text(value):
-        with suppress(ValueError):
+        try:
             return _known_mailbox(value)
-    # Without the cache, which does not know the name of the field for the error.
+        except ValueError:
+            pass  # The cache does not know the name of the field for the error.
     return _mailbox_from(value, field)
 
 
@@ -223,8 +223,10 @@ def mailbox_text(value: Any) -> str:
 def mailbox(value: Any, charset: str = "utf-8", field: str = "address") -> str:
     """A mailbox as it stands in a header field, the domain in A-labels. Not folded yet."""
     if _is_text(value):
-        with suppress(ValueError):
+        try:
             return _known_text(value, charset)
+        except ValueError:
+            pass
     return _written(parse_mailbox(value, field), charset)
 
 
