@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,6 +84,10 @@ class Mail:
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
         return self.state.send_message(*args, **kwargs)
+
+    def send_many(self, messages: Iterable[Message]) -> Generator[DeliveryReport]:
+        """Send messages as they come, and yield a report for each: see `MailState.send_many`."""
+        return self.state.send_many(messages)
 
     async def asend(
         self, message: Message, envelope_from: Recipient | None = None

@@ -90,7 +90,7 @@ class Sending:
         message.delivery_report = report
         if self._captured is not None and outbox is not None:
             outbox.settle(self._captured, report)
-        tell(self._app, message, self._state.name, report, error)
+        tell(self._app, message, self._state.name, report, error or self._failure(report))
         if report.accepted:
             email_dispatched.send(self._app, message=message)
         return report
@@ -106,6 +106,11 @@ class Sending:
         ours = error if isinstance(error, InvalidInput) else about(error, self._message)
         self.end(report, ours)
         return ours
+
+    def _failure(self, report: DeliveryReport) -> Exception | None:
+        """The error to tell of, where a policy raises none."""
+        failure = None if report.accepted else report.failure()
+        return about(failure, self._message) if isinstance(failure, CoreMailError) else failure
 
     def _suppressed(self, recipients: Iterable[str], reason: str) -> SuppressedReport:
         message = self._message

@@ -64,7 +64,7 @@ def tell(
     if report.refused or report.deferred:
         _robustly(email_refused, app, about)
     if not report.accepted:
-        _robustly(email_failed, app, {**about, "error": error or report.failure()})
+        _robustly(email_failed, app, {**about, "error": error})
 
 
 def _robustly(signal: blinker.NamedSignal, app: Flask, about: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
@@ -15,6 +15,7 @@ from flask import Flask, current_app
 from mailbridge import DeliveryReport, InvalidInput, OptionError, Transport, policy
 from mailbridge import MailError as CoreMailError
 
+from .batch import Batch
 from .config import Config, suppress_send
 from .exceptions import about
 from .mailers import DEFAULT, config_of, mailers
@@ -91,6 +92,15 @@ class MailState:
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
         return self.send(Message(*args, **kwargs))
+
+    def send_many(self, messages: Iterable[Message]) -> Generator[DeliveryReport]:
+        """Send messages as they come, and yield a report for each, in their order.
+
+        They go over one connection, the next one on its way while the server works on this one.
+        Nothing is raised for a message that fails, or is wrong: ``report.failure()`` says why. What
+        a receiver of `email_sending` raises ends it.
+        """
+        return Batch(self, self._transport(), messages).reports()
 
     async def asend(
         self, message: Message, envelope_from: Recipient | None = None
@@ -269,6 +279,12 @@ class Connection:
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
         return self.send(Message(*args, **kwargs))
+
+    def send_many(self, messages: Iterable[Message]) -> Generator[DeliveryReport]:
+        """Send messages as they come, and yield a report for each: see `MailState.send_many`."""
+        for report in Batch(self.mail, self._transport, messages).reports():
+            self.num_emails += 1
+            yield report
 
 
 def _tell(side: str, lines: list[str]) -> None:
