@@ -31,6 +31,9 @@ MEGABYTE = 1024 * 1024
         (True, {"bcc": ["ü <b@example.com>"], "extra_headers": {"X-Tag": "Grüße"}}),
         (False, {"charset": "iso-8859-1"}),
         (False, {"body": "a\0b"}),
+        # Somebody on the way may drop the space behind.
+        (False, {"subject": "Hello "}),
+        (False, {"extra_headers": {"X-Tag": "a "}}),
         (False, {"subject": "=?utf-8?q?x?="}),
         (False, {"cc": ["ü@example.com"]}),
         (False, {"extra_headers": {"Subject": "Another"}}),

@@ -130,6 +130,7 @@ def check(message: Message, *, ascii_attachments: bool = False) -> bool:
     assert rendered.size == len(ours)
     assert rendered.is_ascii
     assert ours.isascii()
+    assert b"\0" not in ours
     assert canonical(ours) == ours
     assert max(map(len, ours.split(b"\r\n"))) <= 998
     assert b"".join(stuffed_pieces(rendered)) == stuffed(ours)
