@@ -36,6 +36,7 @@ from .errors import (
     ReplyTimeout,
     ResponseError,
     SenderRefused,
+    SendStopped,
     SMTPAuthenticationError,
     SMTPConnectError,
     SMTPDataError,
@@ -50,6 +51,7 @@ from .errors import (
     TLSError,
 )
 from .esmtp import DSN, DeliverBy, Esmtp
+from .hooks import Handover
 from .memory import forget_relays
 from .options import TLS, PoolOptions, Relay, RetryPolicy, Timeouts
 from .protocol.channel import Channel
@@ -97,6 +99,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "Esmtp",
     "DSN",
     "DeliverBy",
+    "Handover",
     "Relay",
     "TLS",
     "Timeouts",
@@ -143,6 +146,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "RecipientsRefused",
     "ReplyTimeout",
     "ResponseError",
+    "SendStopped",
     "SenderRefused",
     "SomeRecipientsRefused",
     "TLSError",

@@ -90,7 +90,7 @@ def at(stock: AnyStock, outgoing: Outgoing) -> Steps[DeliveryReport]:
     """One try at one relay; two if a connection that was kept turns out to be dead."""
     report, stale = yield from _once(stock, outgoing, fresh=False)
     if stale:
-        report, _ = yield from _once(stock, outgoing, fresh=True)
+        report, _ = yield from _once(stock, outgoing.after(outgoing.attempt), fresh=True)
         report.attempts += 1
     return report
 
@@ -139,7 +139,7 @@ def again(
             case policy.Retry():
                 yield decision
                 place, attempt = 0, attempt + 1
-        rest = outgoing.only(policy.remaining(report))
+        rest = outgoing.only(policy.remaining(report)).after(report.attempts)
         try:
             later = yield Try(relays[place], rest)
         except InvalidInput as error:

@@ -246,6 +246,18 @@ OF_TRANSPORT = (
         " traces](../howto/observability.md).",
         "none",
     ),
+    Option(
+        "before_final_dot",
+        "a function, or its dotted path",
+        "[Called before a mail is handed over](../howto/at-most-once.md); an exception stops it.",
+        "none",
+    ),
+    Option(
+        "after_reply",
+        "a function, or its dotted path",
+        "[Called with the server's reply](../howto/at-most-once.md) to the content.",
+        "none",
+    ),
 )
 
 

@@ -12,6 +12,7 @@
     smtplib.SMTPException (an OSError)
         MailError                       alias SMTPException
             NotSupported                alias SMTPNotSupportedError
+            SendStopped                 a hook of the application's stopped the send
             ConnectError                no connection; also ConnectionError
                 HostNotFound            also socket.gaierror
                 ConnectRefused          also ConnectionRefusedError
@@ -152,6 +153,12 @@ class MailError(smtplib.SMTPException):
 
 class NotSupported(MailError, smtplib.SMTPNotSupportedError):
     """The server does not offer what was asked for; nothing was sent."""
+
+    session_usable = True
+
+
+class SendStopped(MailError):
+    """A hook of the application's, its cause, stopped the send: the server did not get the mail."""
 
     session_usable = True
 

@@ -103,6 +103,7 @@ class Line:
             outgoing = outgoing.by(deadline)
         report, stale = yield from self._try(outgoing, following)
         if stale:
+            outgoing = outgoing.after(1)
             report, _ = yield from self._try(outgoing, None, fresh=True)
             report.attempts += 1
         if self._sender.may_go_on(report):

@@ -309,7 +309,11 @@ RETRY_OPTIONS = {
 }
 #: Options of a Transport, by the names that the frameworks have for them.
 TRANSPORT_OPTIONS = frozenset(
-    {"on_refused", "relays", "round_robin", "deadline", "esmtp", "on_report", *RETRY_OPTIONS}
+    {
+        *("on_refused", "relays", "round_robin", "deadline", "esmtp", "on_report"),
+        *("before_final_dot", "after_reply"),
+        *RETRY_OPTIONS,
+    }
 )
 #: Every option that `Relay.from_options` takes.
 OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {

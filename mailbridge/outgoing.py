@@ -12,6 +12,7 @@ from .deadline import Deadline
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
+from .hooks import Handover, Hooks, Witness
 from .message import header_of, message_id
 from .options import Relay
 from .protocol.content import Body, Prefixed, body
@@ -39,6 +40,8 @@ class Outgoing:
     rcpt_options: tuple[str, ...]
     on_refused: OnRefused
     deadline: Deadline | None
+    hooks: Hooks | None
+    attempt: int
 
     def __init__(
         self,
@@ -48,6 +51,7 @@ class Outgoing:
         rcpt_options: Iterable[str] = (),
         on_refused: OnRefused = OnRefused.RAISE,
         deadline: Deadline | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         put = object.__setattr__
         put(self, "envelope", envelope)
@@ -57,6 +61,8 @@ class Outgoing:
         put(self, "rcpt_options", check_parameters(rcpt_options, smtputf8=True))
         put(self, "on_refused", on_refused)
         put(self, "deadline", deadline)
+        put(self, "hooks", hooks)
+        put(self, "attempt", 1)
         if self.mail_options or self.rcpt_options:
             _check_options(envelope, self.mail_options, self.rcpt_options)
 
@@ -79,7 +85,14 @@ class Outgoing:
             self.rcpt_options,
             self.on_refused,
             self.deadline,
+            self.hooks,
         )
+
+    def after(self, attempts: int) -> Outgoing:
+        """The same mail, after so many attempts."""
+        changed = copy.copy(self)
+        object.__setattr__(changed, "attempt", attempts + 1)
+        return changed
 
     def by(self, deadline: Deadline | None) -> Outgoing:
         """The same mail, with that deadline."""
@@ -135,6 +148,9 @@ class Outgoing:
         if unreachable:
             reason = "needs SMTPUTF8, not offered here"
             mail.settle(unreachable, State.REFUSED, None, reason=reason)
+        if self.hooks is not None:
+            told = self.message_id, envelope.sender, (), relay.address, self.attempt
+            mail.witness = Witness(self.hooks, Handover(*told))
         return mail
 
 

@@ -13,6 +13,7 @@ from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .esmtp import Esmtp
+from .hooks import Hook, Hooks
 from .link import Link
 from .observe import Observer, observers, tell
 from .options import Relay, RetryPolicy
@@ -44,6 +45,8 @@ class Route(Generic[L]):
         esmtp: Esmtp | Mapping[str, Any] | None = None,
         on_report: Observer | str | Iterable[Observer | str] | None = None,
         name: str | None = None,
+        before_final_dot: Hook | str | None = None,
+        after_reply: Hook | str | None = None,
         listener: Listener | None = None,
     ) -> None:
         given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
@@ -54,6 +57,7 @@ class Route(Generic[L]):
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
         self.deadline = seconds("deadline", deadline)
+        self.hooks = Hooks.of(before_final_dot, after_reply)
         self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.on_report = observers(on_report)
         self.name = name
@@ -102,7 +106,9 @@ class Route(Generic[L]):
         """A mail as this transport sends it, with its `esmtp`. Raises InvalidInput."""
         if self.esmtp is not None:
             envelope = envelope.asking(self.esmtp)
-        return Outgoing(envelope, content, mail_options, rcpt_options, on_refused, deadline)
+        return Outgoing(
+            envelope, content, mail_options, rcpt_options, on_refused, deadline, self.hooks
+        )
 
     def begin(self, within: float | None = None) -> Deadline | None:
         """The deadline of what begins now: `within` seconds, or this transport's `deadline`.
@@ -172,6 +178,7 @@ class Route(Generic[L]):
         try:
             if attempt.is_stale(report, outgoing):
                 self._kept = yield attempt.Lend(stock, True, outgoing.deadline)
+                outgoing = outgoing.after(outgoing.attempt)
                 report = yield from attempt.over(self._kept, outgoing)
                 report.attempts += 1
         except MailError as error:

@@ -30,6 +30,7 @@ from mailbridge import (
     forget_relays,
 )
 from mailbridge.convert import boolean, seconds, words
+from mailbridge.hooks import Hook, hook
 from mailbridge.host import check_helo_name
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
@@ -80,6 +81,8 @@ class Config:
     deadline: float | None = None
     esmtp: Esmtp | None = None
     on_report: tuple[Observer, ...] = ()
+    before_final_dot: Hook | None = None
+    after_reply: Hook | None = None
     own: dict[str, Any] = field(default_factory=dict)
 
 
@@ -225,6 +228,8 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         relays=_relays(transport.get("relays", ())),
         round_robin=boolean("round_robin", transport.get("round_robin", False)),
         deadline=seconds("deadline", transport.get("deadline")),
+        before_final_dot=hook("before_final_dot", transport.get("before_final_dot")),
+        after_reply=hook("after_reply", transport.get("after_reply")),
         esmtp=_esmtp(transport.get("esmtp")),
         on_report=observers(transport.get("on_report")),
         own=own,

@@ -200,6 +200,8 @@ def only_ours(backend: EmailBackend, envelope: Envelope) -> str | None:
         "strict": boolean("strict", backend.options.get("strict", False)),
         "dkim": any(name.startswith("dkim") for name in backend.options),
         "deadline": backend.deadline,
+        "before_final_dot": backend.before_final_dot,
+        "after_reply": backend.after_reply,
     }
     return next((option for option, given in wanted.items() if given), None)
 

@@ -36,6 +36,7 @@ __all__ = [
     "RecipientsRefused",
     "ReplyTimeout",
     "ResponseError",
+    "SendStopped",
     "SenderRefused",
     "SomeRecipientsRefused",
     "TLSError",
@@ -70,6 +71,10 @@ def _without_backend(message: EmailMessage) -> EmailMessage:
 
 class NotSupported(MailError, mailbridge.NotSupported):
     """The server does not offer what the mail or an option needs."""
+
+
+class SendStopped(MailError, mailbridge.SendStopped):
+    """`before_final_dot` stopped the send; nobody got the mail."""
 
 
 class ConnectError(MailError, mailbridge.ConnectError):

@@ -42,6 +42,10 @@ class NotSupported(MailError, mailbridge.NotSupported):
     """The server does not offer what the message needs."""
 
 
+class SendStopped(MailError, mailbridge.SendStopped):
+    """MAIL_BEFORE_FINAL_DOT stopped the send; nobody got the message."""
+
+
 class ConnectError(MailError, mailbridge.ConnectError):
     """No connection to the mail server."""
 

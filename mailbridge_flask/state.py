@@ -195,6 +195,8 @@ class MailState:
             esmtp=self.config.esmtp,
             on_report=self.config.on_report,
             name=self.name,
+            before_final_dot=self.config.before_final_dot,
+            after_reply=self.config.after_reply,
             listener=_tell if self.config.debug else None,
         )
 

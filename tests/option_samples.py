@@ -8,7 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from mailbridge import TLS, Esmtp, OnRefused, PoolOptions, Relay, RetryPolicy, Secret, Timeouts
+from mailbridge import (
+    TLS,
+    Esmtp,
+    Handover,
+    OnRefused,
+    PoolOptions,
+    Relay,
+    RetryPolicy,
+    Secret,
+    Timeouts,
+)
 from tests.dkim_keys import ED25519, signer
 
 HERE = str(Path(__file__))
@@ -22,6 +32,10 @@ def rest_of(name: str) -> dict[str, str]:
 
 def token() -> str:
     return "a token"
+
+
+def hook(handover: Handover) -> None:
+    """Is never called."""
 
 
 class Sample(NamedTuple):
@@ -40,7 +54,10 @@ class Sample(NamedTuple):
         return bool(value == self.expected)
 
 
-OF_SENDER = {"retry", "relays", "round_robin", "on_refused", "deadline", "esmtp", "on_report"}
+OF_SENDER = {
+    *("retry", "relays", "round_robin", "on_refused", "deadline", "esmtp", "on_report"),
+    *("before_final_dot", "after_reply"),
+}
 TLS_ON = {"tls": "starttls"}
 DKIM = {"dkim_domain": "example.org", "dkim_selector": "mail1", "dkim_key": ED25519}
 LOGIN = {"username": "ida", "allow_insecure_auth": True}
@@ -98,5 +115,7 @@ SAMPLES = {
     "round_robin": Sample("yes", "round_robin", True),
     "on_refused": Sample("report", "on_refused", OnRefused.REPORT),
     "on_report": Sample(f"{__name__}:token", "on_report", (token,)),
+    "before_final_dot": Sample(f"{__name__}:hook", "before_final_dot", hook),
+    "after_reply": Sample(hook, "after_reply", hook),
     "esmtp": Sample({"mt_priority": "7"}, "esmtp", Esmtp(mt_priority=7)),
 }

@@ -7,6 +7,8 @@ group is read, paired by counting, and only then judged. Without it the same com
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import (
     DeliveryInDoubt,
     DeliveryInDoubtTimeout,
@@ -14,6 +16,7 @@ from ..errors import (
     MessageRefused,
     ProtocolViolation,
     SenderRefused,
+    SendStopped,
 )
 from ..report import DeliveryReport, Phase, State
 from .command import DATA, RSET, Bdat, Content, Data, Need, Quit
@@ -22,7 +25,9 @@ from .dialogue import reset
 from .mail import Group
 from .reply import Reply, closed_by
 from .session import Dialogue, Session
-from .transaction import MailTransaction
+from .transaction import MailTransaction, Told, Witness
+
+logger = logging.getLogger("mailbridge")
 
 # Octets in a BDAT chunk, and chunks on their way: enough to keep a long path busy, and a refusal
 # in the middle still saves most of a large content.
@@ -55,6 +60,8 @@ def deliver(
             pass
     except Disconnected as lost:
         _settle_lost(session, mail, lost)
+    except SendStopped as stopped:
+        _settle_stopped(session, mail, stopped)
     if session.in_transaction and session.usable and not leave_reset:
         yield from reset(session)
     return report_on(session, mail)
@@ -210,6 +217,8 @@ def _content(
             mail.refuse_all(MessageRefused.of(refused), Phase.CONTENT, refused)
             return
     else:
+        if mail.witness is not None:
+            yield from _ask_leave(mail, mail.witness)
         session.send(Content(stuffed_pieces(mail.content), mail.content.size, replies))
     if following is not None and session.pipelining:
         _begin(session, following, ahead=True)
@@ -230,6 +239,29 @@ def _content(
             mail.refuse(group, Phase.CONTENT, reply)
         else:
             mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+        if mail.witness is not None:
+            yield from _tell(mail.witness.after_reply(group, reply))
+
+
+def _ask_leave(mail: MailTransaction, witness: Witness) -> Dialogue[None]:
+    """Tell the witness that the end of the content is next. Raises SendStopped if it objects."""
+    call = witness.before_final_dot(mail.accepted)
+    if call is None:
+        return
+    yield call
+    if call.error is not None:
+        kind = type(call.error).__name__
+        stopped = SendStopped(f"before_final_dot stopped the send: {kind}: {call.error}")
+        stopped.advice = "Nothing was handed over; the cause says why"
+        raise stopped from call.error
+
+
+def _tell(call: Told | None) -> Dialogue[None]:
+    if call is not None:
+        yield call
+        if call.error is not None:
+            # The mail is where it is: to raise now would hide that.
+            logger.error("after_reply failed: %r", call.error, exc_info=call.error)
 
 
 def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[Reply | None]:
@@ -251,6 +283,8 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[R
             if not reply.positive:
                 yield from _drain(session, waiting)
                 return reply
+        if last and mail.witness is not None:
+            yield from _ask_leave(mail, mail.witness)
         session.send(Bdat(size, chunks.take(size), last=last, replies=replies))
         waiting += not last
     return None
@@ -298,6 +332,17 @@ def doubt_of(lost: Disconnected) -> DeliveryInDoubt:
     doubt.phase = Phase.CONTENT
     doubt.__cause__ = lost
     return doubt
+
+
+def _settle_stopped(session: Session, mail: MailTransaction, stopped: SendStopped) -> None:
+    """A hook objected: nobody gets the mail, and the server must not find an end to it."""
+    if not mail.by_bdat:
+        # It waits for content, and whatever came next would be taken for that.
+        session.abandon("the send was stopped before the content")
+    mail.error = stopped
+    stopped.phase = Phase.CONTENT
+    waiting = mail.envelope.forward_paths
+    mail.settle(waiting, State.NOT_ATTEMPTED, Phase.CONTENT, reason=str(stopped))
 
 
 def _settle_lost(session: Session, mail: MailTransaction, lost: Disconnected) -> None:

@@ -4,15 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from ..envelope import Address, Envelope
 from ..errors import MailError, MessageRefused
 from ..report import DeliveryReport, Phase, RecipientResult, State
+from .command import Errand
 from .content import Body
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
 
 NOTHING = Group([])
+
+
+class Told(Errand, Protocol):
+    """A call of somebody who is told of the hand-over, with the exception that it raised."""
+
+    error: Exception | None
+
+
+class Witness(Protocol):
+    """Who is told before a mail is handed over, and after."""
+
+    def before_final_dot(self, recipients: Sequence[Address]) -> Told | None:
+        """What to run before the end of the content is sent; its error stops the send."""
+        ...
+
+    def after_reply(self, recipients: Sequence[Address], reply: Reply) -> Told | None:
+        """What to run after the reply to the content, or LMTP's for one recipient."""
+        ...
 
 
 @dataclass(slots=True)
@@ -23,8 +43,8 @@ class MailTransaction:
     `mail_parameters` and `rcpt_parameters` are ESMTP parameters, already known to be allowed;
     `rcpt_parameters_of` gives those of one recipient alone; `size` is that of MAIL, where it is
     offered. With `all_or_nothing` no content is sent unless every recipient was accepted;
-    `by_bdat` sends it by BDAT rather than DATA, which takes CHUNKING. Recipients that are settled
-    already are not offered.
+    `by_bdat` sends it by BDAT rather than DATA, which takes CHUNKING. `witness` is told of the
+    hand-over. Recipients that are settled already are not offered.
     """
 
     envelope: Envelope
@@ -37,6 +57,7 @@ class MailTransaction:
     all_or_nothing: bool = False
     by_bdat: bool = False
     max_recipients: int | None = None
+    witness: Witness | None = None
     changes: tuple[str, ...] = ()
     results: dict[str, RecipientResult] = field(default_factory=dict)
     reply: Reply | None = None

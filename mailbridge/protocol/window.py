@@ -57,13 +57,14 @@ class Window:
     def admits(self, mail: MailTransaction) -> bool:
         """True if this one may be sent without waiting.
 
-        Not where the replies decide what is sent (`all_or_nothing`) or how many there are (LMTP).
+        Not where the replies decide what is sent (`all_or_nothing`, a witness who may object) or
+        how many there are (LMTP).
         """
         most = mail.max_recipients
         return (
             self._session.pipelining
             and mail.by_bdat
-            and not (mail.all_or_nothing or self._session.lmtp)
+            and not (mail.all_or_nothing or mail.witness or self._session.lmtp)
             and (most is None or len(mail.unsettled) <= most)
             and bool(mail.unsettled)
             and mail.content.size <= OCTETS

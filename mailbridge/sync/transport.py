@@ -34,7 +34,8 @@ class Transport(Route[Connection]):
     `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
     again where nothing was handed over; `on_refused` what to do about refused recipients;
     `deadline` how many seconds a send may take in all; `esmtp` what every mail asks of the server,
-    where its envelope does not say otherwise; `listener` is told each line of the dialogue, "C" or
+    where its envelope does not say otherwise; `before_final_dot` and `after_reply` are called with
+    a Handover when a mail is handed over; `listener` is told each line of the dialogue, "C" or
     "S" and the lines, secrets masked.
     """
 

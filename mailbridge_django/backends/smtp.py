@@ -32,9 +32,9 @@ class EmailBackend(BaseEmailBackend):
     """Sends Django's messages by SMTP and says what became of every recipient.
 
     Takes the arguments of Django's own SMTP backend in their order, and by keyword every option
-    of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, ...) and `on_refused`, `tries`,
-    `retry_delay`, `retry_max_delay`, `relays`, `round_robin`, `deadline`, `esmtp`. What is not
-    given comes from EMAIL_* and MAILBRIDGE, unless there is an alias.
+    of `mailbridge.Relay.from_options` (`tls`, `url`, `ca_file`, ...) and of its
+    `TRANSPORT_OPTIONS` (`on_refused`, `tries`, `relays`, `deadline`, ...). What is not given comes
+    from EMAIL_* and MAILBRIDGE, unless there is an alias.
     Raises ImproperlyConfigured for a wrong option (InvalidMailer on Django 6.1 with an alias),
     ValueError for EMAIL_USE_TLS together with EMAIL_USE_SSL.
 
@@ -94,6 +94,8 @@ class EmailBackend(BaseEmailBackend):
         self.deadline = config.deadline
         self.esmtp = config.esmtp
         self.on_report = config.on_report
+        self.before_final_dot = config.before_final_dot
+        self.after_reply = config.after_reply
         self.options = config.own
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
@@ -209,6 +211,8 @@ class EmailBackend(BaseEmailBackend):
             esmtp=self.esmtp,
             on_report=self.on_report,
             name=self.mailer,
+            before_final_dot=self.before_final_dot,
+            after_reply=self.after_reply,
         )
         try:
             transport.open()

@@ -29,7 +29,7 @@ NAMES = [
         "replies",
         "secrets",
     ),
-    *("deadline", "time", "tls", "transactions", "transport"),
+    *("deadline", "hooks", "time", "tls", "transactions", "transport"),
 ]
 MODULES = [importlib.import_module(f"tests.sync.test_{name}") for name in NAMES]
 MODULES.append(importlib.import_module("tests.test_conversations"))
@@ -42,6 +42,7 @@ LEFT_OUT: set[str] = {
     "test_values",  # of secrets: says nothing to anybody, and the façade cannot be copied
     # Its authobject is the client itself, which the façade would run in the running loop.
     "test_user_name_is_masked_in_exchanges_of_the_callers_own",
+    "test_an_interrupt_hands_nothing_over",  # of a thread, which has no interrupts
 }
 
 

@@ -7,10 +7,10 @@ import traceback
 
 import pytest
 
-from mailbridge import OptionError, PoolOptions, RetryPolicy
+from mailbridge import Handover, OptionError, PoolOptions, RetryPolicy
 from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Config, Mail, Message
-from mailbridge_flask.exceptions import DeliveryInDoubt
+from mailbridge_flask.exceptions import DeliveryInDoubt, SendStopped
 from tests.flask.conftest import MakeApp
 
 
@@ -145,3 +145,21 @@ def test_deadline(make_app: MakeApp, message: Message, smtpd: ScriptedServer) ->
         Mail().send(message)
     with pytest.raises(OptionError, match=r"^MAIL_DEADLINE 'soon'"):
         Config.from_mapping({"MAIL_DEADLINE": "soon"})
+
+
+def object_to(handover: Handover) -> None:
+    raise LookupError(f"{handover.recipients} have it")
+
+
+def test_hooks(make_app: MakeApp, message: Message, smtpd: ScriptedServer) -> None:
+    told: list[Handover] = []
+    with make_app(MAIL_AFTER_REPLY=told.append).app_context():
+        Mail().send(message)
+    assert [handover.recipients for handover in told] == [("a@example.com", "b@example.com")]
+    app = make_app(MAIL_BEFORE_FINAL_DOT=f"{__name__}:object_to")
+    with app.app_context(), pytest.raises(SendStopped, match="have it") as caught:
+        Mail().send(message)
+    assert caught.value.message is message
+    assert len(smtpd.messages) == 1
+    with pytest.raises(OptionError, match=r"MAIL_AFTER_REPLY 'no\.where' cannot be imported"):
+        Config.from_mapping({"MAIL_AFTER_REPLY": "no.where"})
