@@ -55,6 +55,7 @@ from .hooks import Handover
 from .memory import forget_relays
 from .options import TLS, PoolOptions, Relay, RetryPolicy, Timeouts
 from .protocol.channel import Channel
+from .protocol.content import Binary
 from .protocol.reply import EnhancedStatus, Reply
 from .protocol.sasl import Credentials, Mechanism
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
@@ -99,6 +100,7 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "Esmtp",
     "DSN",
     "DeliverBy",
+    "Binary",
     "Handover",
     "Relay",
     "TLS",

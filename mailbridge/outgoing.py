@@ -15,7 +15,7 @@ from .fitting import fitted
 from .hooks import Handover, Hooks, Witness
 from .message import header_of, message_id
 from .options import Relay
-from .protocol.content import Body, Prefixed, body
+from .protocol.content import Binary, Body, Prefixed, body
 from .protocol.mail import Mail, Rcpt, check_parameters
 from .protocol.parameters import check_offered
 from .protocol.session import Session
@@ -127,12 +127,16 @@ class Outgoing:
         content = self.content
         changes: tuple[str, ...] = ()
         if content.long_lines or not content.is_ascii:
-            content, changes = fitted(
-                content,
-                eight_bit=extensions.offers("SMTPUTF8" if self.has_utf8_header else "8BITMIME"),
-                strict=relay.strict,
-            )
+            if isinstance(content, Binary):
+                mail_options = (*mail_options, "BODY=BINARYMIME")
+            else:
+                utf8 = "SMTPUTF8" if self.has_utf8_header else "8BITMIME"
+                takes = extensions.offers(utf8)
+                content, changes = fitted(content, eight_bit=takes, strict=relay.strict)
         if relay.dkim is not None:
+            if isinstance(content, Binary):
+                # RFC 6376 section 5.3: on its way it may have to be encoded.
+                raise InvalidInput("binary content cannot be signed: encode its parts as base64")
             # Last: the signature is over the octets that leave.
             content = Prefixed(relay.dkim.sign(b"".join(content.pieces())), content)
         esmtp = envelope.esmtp

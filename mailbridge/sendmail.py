@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from .envelope import Address, Envelope, parse_reverse_path
 from .errors import Disconnected, NotSupported, RecipientsRefused
-from .protocol.content import Body, Buffer, canonical
+from .protocol.content import Binary, Body, Buffer, canonical
+from .protocol.extension import Extensions
 from .protocol.mail import check_parameters
 from .protocol.reply import Reply
 from .protocol.session import Session
@@ -56,7 +57,12 @@ def _options(session: Session, content: Body, mail_options: Iterable[str]) -> li
     """The parameters of MAIL that were asked for, with BODY as the content has it."""
     extensions = session.extensions
     options = ["BODY=8BITMIME" if o.upper() == "8BITMIME" else o for o in mail_options]
-    if not content.is_ascii:
+    if isinstance(content, Binary):
+        options = [option for option in options if parameter_name(option) != "BODY"]
+        options.append("BODY=BINARYMIME")
+        if not extensions.allows(options[-1]):
+            raise _needs_binarymime(extensions)
+    elif not content.is_ascii:
         # What the caller says of BODY must be true of the content.
         options = [option for option in options if parameter_name(option) != "BODY"]
         if not extensions.offers("8BITMIME"):
@@ -73,6 +79,14 @@ def _options(session: Session, content: Body, mail_options: Iterable[str]) -> li
     if "REQUIRETLS" in names and not session.channel.verified:
         raise _needs_verified_tls()
     return options
+
+
+def _needs_binarymime(extensions: Extensions) -> NotSupported:
+    missing = [name for name in ("BINARYMIME", "CHUNKING") if not extensions.offers(name)]
+    error = NotSupported(f"binary content needs {' and '.join(missing)}, not offered here")
+    error.advice = "Encode the binary parts as base64, and send bytes rather than Binary"
+    error.phase = Phase.MAIL
+    return error
 
 
 def _needs_verified_tls() -> NotSupported:

@@ -61,7 +61,10 @@ class Extensions(dict[str, str]):
 
     def allows(self, parameter: str) -> bool:
         """Whether a MAIL or RCPT parameter such as ``NOTIFY=NEVER`` may be used."""
-        name = parameter.partition("=")[0].lower()
+        name, _, value = parameter.lower().partition("=")
+        if (name, value) == ("body", "binarymime"):
+            # RFC 3030 section 3: only together with CHUNKING.
+            return "binarymime" in self and "chunking" in self
         return _ALLOWED_BY.get(name, name) in self
 
     @property

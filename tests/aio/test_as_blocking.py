@@ -20,6 +20,7 @@ NAMES = [
     *(
         "addresses",
         "auth",
+        "binary",
         "content",
         "dkim",
         "esmtp",
