@@ -23,9 +23,14 @@ LINGER = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _UnderWay:
-    """A mail in the window. `second` if its first connection was lost before its content left."""
+    """A mail in the window. `second` if its first connection was lost before its content left.
+
+    `began` is when it was put, `reused` whether its connection had served before.
+    """
 
     outgoing: Outgoing
+    began: float
+    reused: bool
     mail: MailTransaction
     lease: AnyLease
     window: Window
@@ -53,7 +58,8 @@ class WindowedLine(Line):
 
     def put(self, envelope: Envelope, content: Content) -> Steps[list[DeliveryReport]]:
         """Take a mail in. Returns the reports on those before it that were heard."""
-        slow = time.monotonic() - self._asked_at > LINGER
+        began = time.monotonic()
+        slow = began - self._asked_at > LINGER
         try:
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
@@ -61,7 +67,7 @@ class WindowedLine(Line):
         deadline = self._sender.begin(self._within)
         if deadline is not None:
             outgoing = outgoing.by(deadline)
-        reports = yield from self._send(outgoing)
+        reports = yield from self._send(outgoing, began)
         if slow:
             reports += yield from self.end()
         self._asked_at = time.monotonic()
@@ -84,7 +90,9 @@ class WindowedLine(Line):
         self._under_way.clear()
         self._stock.discard(lease)
 
-    def _send(self, outgoing: Outgoing, *, second: bool = False) -> Steps[list[DeliveryReport]]:
+    def _send(
+        self, outgoing: Outgoing, began: float, *, second: bool = False
+    ) -> Steps[list[DeliveryReport]]:
         """Send a mail, in the window if it may. Returns the reports on those before it."""
         reports: list[DeliveryReport] = []
         if self._lease is not None and not self._lease.fit():
@@ -97,12 +105,15 @@ class WindowedLine(Line):
                 yield Pace(self._stock, outgoing.deadline)
         except (MailError, InvalidInput) as error:
             reports += yield from self.end()
-            return [*reports, not_attempted(outgoing, error, self._stock.relay)]
+            report = not_attempted(outgoing, error, self._stock.relay)
+            return [*reports, self._sender.tell(report, began)]
         if not window.admits(mail):
             reports += yield from self.end()
             return [*reports, (yield from self._deliver(outgoing, None))]
         lease.use.messages += 1
-        self._under_way.append(_UnderWay(outgoing, mail, lease, window, second))
+        reused = lease.use.messages > 1
+        each = _UnderWay(outgoing, began, reused, mail, lease, window, second)
+        self._under_way.append(each)
         if window:
             window.add(mail)
         else:
@@ -126,7 +137,7 @@ class WindowedLine(Line):
         each = yield from self._hear()
         report = None if each.mail.unsettled else _report_on(each)
         if report is not None and not self._is_left(each, report):
-            return [report]
+            return [self._sender.tell(report, each.began)]
         # What is left of it takes a transaction or a connection that others are in the way of.
         heard = [(each, report)]
         while self._under_way:
@@ -162,14 +173,14 @@ class WindowedLine(Line):
     def _settle(self, each: _UnderWay, report: DeliveryReport) -> Steps[list[DeliveryReport]]:
         """Send it once more if its connection died before it left, and again as policy says."""
         if _was_stale(each, report):
-            return (yield from self._send(each.outgoing, second=True))
+            return (yield from self._send(each.outgoing, each.began, second=True))
         reports = yield from self.end()
         if self._sender.may_go_on(report):
             # Other tries take other connections; holding this one could be waiting for ourselves.
             self.close()
             sender = self._sender
             report = yield from again(each.outgoing, report, sender.relays, sender.retry)
-        return [*reports, report]
+        return [*reports, self._sender.tell(report, each.began)]
 
 
 def line_for(
@@ -194,6 +205,7 @@ def _report_on(each: _UnderWay) -> DeliveryReport:
     session, stock = _session(each), each.lease.stock
     report = delivery.report_on(session, each.mail)
     report.attempts += each.second
+    report.reused = each.reused
     stock.learn(report)
     return describe(report, each.outgoing, stock.relay, session.transcript)
 

@@ -306,6 +306,9 @@ class Resigned:
     def may_go_on(self, report: DeliveryReport) -> bool:
         return False
 
+    def tell(self, report: DeliveryReport, began: float) -> DeliveryReport:
+        return report
+
     def put_back(self, lease: Lease[Link]) -> None:
         raise AssertionError("nothing was borrowed")
 

@@ -231,6 +231,18 @@ def test_lmtp_has_no_window() -> None:
         Relay.from_url("lmtp://localhost?bdat_window=3")
 
 
+def test_each_report_is_told_once_and_in_order(bulk: ScriptedServer) -> None:
+    """Of those in the window, of one that goes alone, and of one that no server was asked for."""
+    told: list[mailbridge.DeliveryReport] = []
+    batch = list(mails(6))
+    batch[2] = (batch[2][0], b"x" * 98 + b"\r\n" * 600_000)
+    batch[4] = (Envelope("bücher@example.com", TO), CONTENT)  # needs SMTPUTF8
+    transport = Transport(sender(bulk).relay, on_report=told.append)
+    reports = list(transport.send_many(batch))
+    assert [id(report) for report in told] == [id(report) for report in reports]
+    assert [report.reused for report in reports if report.accepted] == [False, *[True] * 4]
+
+
 def test_on_asyncio_too(bulk: ScriptedServer) -> None:
     bulk.refuse("r2@example.com")
 
