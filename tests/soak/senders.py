@@ -71,6 +71,9 @@ def transports(kind: type[T], ports: list[int], ca_file: str) -> list[T]:
         kind(relays[0], retry=again),
         kind(relays[:3], retry=again),
         kind([relays[4], relays[1]], round_robin=True),
+        # These servers swallow a BDAT that they refuse.
+        kind(relays[0].using(bdat_window=6)),
+        kind(relays[4].using(bdat_window=3), retry=again),
     ]
 
 
