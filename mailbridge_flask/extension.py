@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -73,7 +74,7 @@ class Mail:
         May be called without an application. An unknown name is an OptionError (a ValueError)
         when it is used.
         """
-        other = type(self)()
+        other = copy.copy(self)
         other.mailer = name
         return other
 

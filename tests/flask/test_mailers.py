@@ -168,6 +168,17 @@ def test_a_mailer_of_a_mailer(app: Flask) -> None:
     assert Mail().using("bulk").using("slow").state is state.using("slow")
 
 
+def test_a_subclass_with_arguments_of_its_own(app: Flask) -> None:
+    class Tagging(Mail):
+        def __init__(self, tag: str) -> None:
+            super().__init__()
+            self.tag = tag
+
+    bulk = Tagging("news").using("bulk")
+    assert isinstance(bulk, Tagging)
+    assert (bulk.tag, bulk.default_sender) == ("news", "news@example.org")
+
+
 def test_commands(app: Flask, bulk_server: ScriptedServer) -> None:
     run = app.test_cli_runner().invoke
     done = run(args=["mail", "send", "--using", "bulk", "--to", "a@example.com", "--body", "x"])
