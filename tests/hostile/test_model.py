@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import pytest
@@ -74,7 +74,12 @@ class Scenario:
     steps: list[int]
 
 
-SOME_EXTENSIONS = st.lists(st.sampled_from(EXTENSIONS), unique=True)
+LOGIN_OFFERED = "AUTH PLAIN"
+LOGIN = {"username": "user", "password": "secret"}
+ALL_EXTENSIONS = (*EXTENSIONS, LOGIN_OFFERED)
+SOME_EXTENSIONS = st.lists(st.sampled_from(ALL_EXTENSIONS), unique=True) | st.just(
+    list(ALL_EXTENSIONS)
+)
 
 
 @st.composite
@@ -428,7 +433,22 @@ def test_true_states_over_sockets(
     scenario: Scenario, keep: bool, again: bool, window: int | None
 ) -> None:
     """A batch, a transport that is kept open or not, with retry and a second relay or without."""
+    over_sockets(scenario, keep=keep, again=again, window=window)
+
+
+@BOUNDED
+@given(scenarios(), st.sampled_from(("535", "334", "454", *ACTIONS)))
+def test_true_states_behind_a_login_that_fails(scenario: Scenario, answer: str) -> None:
+    """AUTH and an envelope in one write, to a server that takes mail from everybody."""
+    # The greeting and EHLO are the first two that are decided on.
+    actions = {**scenario.actions, 0: "ok", 1: "ok", 2: answer}
+    scenario = replace(scenario, extensions=list(ALL_EXTENSIONS), actions=actions)
+    over_sockets(scenario, keep=False, again=False, window=None)
+
+
+def over_sockets(scenario: Scenario, *, keep: bool, again: bool, window: int | None) -> None:
     log = Log()
+    mailbridge.forget_relays()
     with listening(scenario, log) as port:
         # A server that answers less than it was asked is waited for in vain: briefly.
         relay = mailbridge.Relay.from_options(
@@ -439,6 +459,7 @@ def test_true_states_over_sockets(
             lmtp=scenario.lmtp,
             bdat_window=None if scenario.lmtp else window,
             local_hostname="me",
+            **(LOGIN if LOGIN_OFFERED in scenario.extensions else {}),
         )
         retry = mailbridge.RetryPolicy(tries=3, delay=0.001) if again else None
         transport = mailbridge.Transport(
