@@ -335,16 +335,21 @@ def _run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run a command as root, or else as the root of a user namespace."""
     if os.geteuid() != 0:
         command = ("unshare", "--user", "--map-root-user", "--map-auto", *command)
-    return subprocess.run(
-        command,
-        check=check,
-        env={"PATH": PROGRAMS, "LC_ALL": "C"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
+    # Not a pipe: what goes on running in the background could hold it open.
+    with tempfile.TemporaryFile("w+") as output:
+        done = subprocess.run(
+            command,
+            check=check,
+            env={"PATH": PROGRAMS, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+        )
+        output.seek(0)
+        done.stdout = output.read()
+    return done
 
 
 def _free_ports(count: int) -> list[int]:
