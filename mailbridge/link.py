@@ -113,6 +113,11 @@ class Link:
             error.args = (f"no connection within {limit}",)
             error.advice = "Raise deadline, if the server may take longer"
 
+    def _check_limit(self) -> None:
+        """Raise rather than begin a content whose reply there is no time to wait for."""
+        if self._limit is not None and self.session.at_content() and is_over(self._limit):
+            raise self._timed_out(None, "to send the content")
+
     def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:
         self.session.abandon("timed out")
         if is_over(self._limit):

@@ -83,7 +83,7 @@ class Connection(Wire):
         except TimeoutError:
             if not is_over(self._limit):
                 raise
-            return self._timed_out(None, "for a login or a token under way")
+            return self._timed_out(None, "for a login, a token or a hook")
         return None
 
     def _interrupted(self, exc: BaseException) -> None:
@@ -142,6 +142,7 @@ class Connection(Wire):
         if need is Need.TLS:
             return self._records is not None and self._records.established
         session = self.session
+        self._check_limit()
         self._write()
         if self._is_writing:
             if not (session.eof or session.answered_early):

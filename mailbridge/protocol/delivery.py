@@ -257,11 +257,17 @@ def _ask_leave(mail: MailTransaction, witness: Witness) -> Dialogue[None]:
 
 
 def _tell(call: Told | None) -> Dialogue[None]:
-    if call is not None:
+    if call is None:
+        return
+    error: Exception | None
+    try:
         yield call
-        if call.error is not None:
-            # The mail is where it is: to raise now would hide that.
-            logger.error("after_reply failed: %r", call.error, exc_info=call.error)
+        error = call.error
+    except Disconnected as late:
+        error = late
+    if error is not None:
+        # The mail is where it is: to raise now would hide that.
+        logger.error("after_reply failed: %r", error, exc_info=error)
 
 
 def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[Reply | None]:

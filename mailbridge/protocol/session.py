@@ -150,6 +150,10 @@ class Session:
         """True if something was received that no reply was made of yet."""
         return self._peeked is not None or self._parser.has_pending
 
+    def at_content(self) -> bool:
+        """True if the next octets to write are content."""
+        return self._output.next_content is not None
+
     @property
     def may_be_cut_short(self) -> bool:
         """True if the next octets are of a content that the server may have refused already.

@@ -153,11 +153,12 @@ class Connection(Link):
             except TimeoutError:
                 if not is_over(self._limit):
                     raise
-                raise self._timed_out(None, "for a login or a token under way") from None
+                raise self._timed_out(None, "for a login, a token or a hook") from None
             return
         if need is Need.TLS:
             self.handshake()
             return
+        self._check_limit()
         wrote = self._write()
         if self.session.eof or self.session.answer_is_here:
             return

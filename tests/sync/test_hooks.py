@@ -243,6 +243,25 @@ def test_coroutines(smtpd: ScriptedServer) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_deadline_that_comes_while_they_run(way: str) -> None:
+    """Before: nothing was handed over, so nothing is in doubt. After: who has the mail has it."""
+    slow = threading.Event()
+
+    def wait(handover: Handover) -> None:
+        slow.wait(1.5)
+
+    with ScriptedServer(extensions=WAYS[way]) as smtpd:
+        relay = transport(smtpd).relay
+        report = Transport(relay, before_final_dot=wait, deadline=1).attempt(ENVELOPE, MAIL)
+        assert report.not_attempted == (TO,)
+        assert isinstance(report.error, TimeoutError)
+        assert smtpd.messages == ()
+        report = Transport(relay, after_reply=wait, deadline=1).attempt(ENVELOPE, MAIL)
+        assert report.accepted == (TO,)
+        assert report.error is None
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_an_interrupt_hands_nothing_over(way: str) -> None:
     def interrupt(handover: Handover) -> None:
         raise KeyboardInterrupt
