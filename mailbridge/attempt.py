@@ -137,12 +137,20 @@ def again(
             case policy.Failover():
                 place += 1
             case policy.Retry():
-                yield decision
                 place, attempt = 0, attempt + 1
         rest = outgoing.only(policy.remaining(report)).after(report.attempts)
         try:
+            if isinstance(decision, policy.Retry):
+                yield decision
             later = yield Try(relays[place], rest)
         except InvalidInput as error:
             # This relay offers less than the last; that is no reason to lose the report.
             later = not_attempted(rest, error, relays[place])
+        except BaseException as stopped:
+            if not isinstance(stopped, Exception):
+                # Cancelled: who has the mail already must not be forgotten.
+                known = getattr(stopped, "report", None)
+                so_far = report.followed_by(known) if isinstance(known, DeliveryReport) else report
+                stopped.report = so_far  # type: ignore[attr-defined]
+            raise
         report = report.followed_by(later)

@@ -5,6 +5,7 @@ And several mails on their way at once: what is told of each is true.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -14,9 +15,11 @@ import pytest
 from django.conf import settings
 
 import mailbridge
+import mailbridge.aio
 import mailbridge_django
 import mailbridge_flask
 from mailbridge import Envelope, Relay, RetryPolicy, Transport, link
+from mailbridge.testing import ScriptedServer
 from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import BOTH, CC, CONTENT, ENVELOPE, SENDER, TO, transport
@@ -316,3 +319,27 @@ def test_421_at_each_step_of_a_group(verb: str) -> None:
         assert caught.value.report.not_attempted == (TO,)
         assert (caught.value.retryable, caught.value.session_usable) == (True, False)
         assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+def test_a_send_that_is_cancelled_between_two_tries_says_who_has_the_mail() -> None:
+    async def main(smtpd: ScriptedServer) -> mailbridge.DeliveryReport:
+        sender = mailbridge.AsyncTransport(
+            f"{smtpd.url}?tls=none", retry=RetryPolicy(tries=2, delay=600, max_delay=600)
+        )
+        sending = asyncio.ensure_future(sender.send(BOTH, CONTENT))
+        await asyncio.to_thread(smtpd.wait_for, 1)
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+        sending.cancel()
+        try:
+            await sending
+        except asyncio.CancelledError as stopped:
+            return stopped.report  # type: ignore[attr-defined,no-any-return]
+        finally:
+            await mailbridge.aio.close_pools()
+        raise AssertionError("not cancelled")
+
+    with ScriptedServer() as smtpd:
+        smtpd.defer(TO)
+        report = asyncio.run(main(smtpd))
+    assert (report.accepted, report.deferred) == ((CC,), (TO,))
