@@ -23,8 +23,8 @@ from tests.soak import senders, servers
 from tests.soak.accounts import Accounts, settle
 
 APPLICATIONS = 2
-# For the report on one mail: a place in the pool, three tries, each with its phases.
-PATIENCE = 60.0
+# For the report on one mail: a minute for a place in the pool, three tries, each with its phases.
+PATIENCE = 100.0
 
 
 def soak(seconds: float, seed: int) -> tuple[Accounts, Counter[str]]:
