@@ -94,7 +94,7 @@ class Batch:
         for message in messages:
             one = self._begin(message)
             try:
-                mail = self._backend.prepare(message, bodies)
+                mail = self._prepared(message, bodies)
             except Exception as exc:
                 self._failed(one, exc)
                 continue
@@ -103,6 +103,9 @@ class Batch:
                 continue
             waiting.append(one)
             yield mail
+
+    def _prepared(self, message: EmailMessage, bodies: Bodies) -> Mail | None:
+        return self._backend.prepare(message, bodies)
 
     def _try_alone(self, one: _Try) -> None:
         because = self._unreachable

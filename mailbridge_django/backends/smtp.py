@@ -336,7 +336,21 @@ class EmailBackend(BaseEmailBackend):
             warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
 
-    def prepare(self, email_message: EmailMessage, bodies: Bodies | None = None) -> Mail | None:
+    async def asend_messages(self, email_messages: Iterable[EmailMessage]) -> int:
+        """`send_messages` in an event loop, over connections that the loop keeps. No threads.
+
+        What a subclass does in `open` or `_send` has no part in it.
+        """
+        from ..asending import send_messages
+
+        return await send_messages(self, email_messages or ())
+
+    def prepare(
+        self,
+        email_message: EmailMessage,
+        bodies: Bodies | None = None,
+        smtputf8: bool | None = None,
+    ) -> Mail | None:
         """What is sent for a message, None for nothing: no recipients, or a receiver's wish.
 
         Raises ValueError, and what a receiver of `pre_send` raises.
@@ -344,10 +358,12 @@ class EmailBackend(BaseEmailBackend):
         if not (signals.may_send(type(self), email_message) and any(email_message.recipients())):
             attach(email_message, DeliveryReport({}))
             return None
-        connection = self.connection
+        if smtputf8 is None:
+            connection = self.connection
+            smtputf8 = isinstance(connection, OpenConnection) and connection.takes_unicode
         return to_mail(
             email_message,
-            smtputf8=isinstance(connection, OpenConnection) and connection.takes_unicode,
+            smtputf8=smtputf8,
             prepare=self.prep_address,
             bodies=bodies,
         )
