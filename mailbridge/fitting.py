@@ -188,7 +188,8 @@ class _Rewriting:
             declared, data = "quoted-printable", b"\r\n".join(map(_quoted, data.split(b"\r\n")))
         else:
             declared, data = "base64", _lines_of(b2a_base64(data, newline=False))
-        header.set_encoding(declared)
+        if declared != header.encoding:
+            header.set_encoding(declared)
         why = f"it had {self._fault(body)}"
         self.changes[f"{printable(kind.encode())[:80]} written as {declared}: {why}"] = None
         return b"\r\n" + data
