@@ -21,6 +21,7 @@ from mailbridge import AsyncTransport, OptionError
 
 from . import conf
 from .batch import Batch, attach
+from .connection import route
 from .fastpath import Bodies
 from .message import Mail
 
@@ -78,14 +79,7 @@ async def send_messages(backend: EmailBackend, messages: Iterable[EmailMessage])
     """`EmailBackend.asend_messages`."""
     batch = AsyncBatch(backend)
     try:
-        transport = AsyncTransport(
-            backend.all_relays(),
-            on_refused=backend.on_refused,
-            retry=backend.retry,
-            round_robin=backend.round_robin,
-            deadline=backend.deadline,
-            esmtp=backend.esmtp,
-        )
+        transport = AsyncTransport(backend.all_relays(), **route(backend))
         await batch.over(transport, messages)
     except OptionError as exc:
         raise conf.wrong_option(exc, conf.django_options(backend), backend.alias) from exc

@@ -322,3 +322,35 @@ def _results(
 
 def _bytes(text: object) -> bytes:
     return text if isinstance(text, bytes) else str(text).encode()
+
+
+def connected_by_class(backend: EmailBackend, local_hostname: str | None) -> Any:
+    """Connect as smtplib is used, with a `connection_class` of the subclass's own."""
+    parameters: dict[str, Any] = {"local_hostname": local_hostname}
+    if backend.timeout is not None:
+        parameters["timeout"] = backend.timeout
+    if backend.use_ssl:
+        parameters["context"] = backend.ssl_context
+    partial = backend.connection_class(backend.host, backend.port, **parameters)
+    backend._partial_connection = partial
+    if backend.use_tls and not backend.use_ssl:
+        partial.starttls(context=backend.ssl_context)
+    if backend.username and backend.password:
+        partial.login(backend.username, backend.password)
+    backend._partial_connection = None
+    return partial
+
+
+def route(backend: EmailBackend) -> dict[str, Any]:
+    """What a transport, blocking or not, is told of this backend's options besides its relays."""
+    return {
+        "on_refused": backend.on_refused,
+        "retry": backend.retry,
+        "round_robin": backend.round_robin,
+        "deadline": backend.deadline,
+        "esmtp": backend.esmtp,
+        "on_report": backend.on_report,
+        "name": backend.mailer,
+        "before_final_dot": backend.before_final_dot,
+        "after_reply": backend.after_reply,
+    }

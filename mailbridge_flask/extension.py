@@ -12,6 +12,7 @@ from flask import Flask, current_app, has_app_context
 from mailbridge import DeliveryReport
 
 from .cli import mail_commands
+from .current import current
 from .mailers import DEFAULT
 from .message import Message, Recipient
 from .signals import recorded
@@ -35,14 +36,16 @@ class Mail:
     def init_app(self, app: Flask) -> MailState:
         """Read the MAIL_* names in ``app.config`` and keep the result in ``app.extensions``.
 
-        The application gets the commands ``flask mail check`` and ``flask mail send``.
+        `app` may be a `quart.Quart`, to `asend` from it. A Flask application gets the commands
+        ``flask mail check`` and ``flask mail send``.
 
         Returns the state. Raises mailbridge.OptionError (a ValueError) that names the setting.
         """
         state = MailState.from_settings(app.config, app, debug=app.debug)
         app.extensions["mail"] = state
-        # An application's own commands of that name come first.
-        app.cli.commands.setdefault("mail", mail_commands)
+        if isinstance(app, Flask):
+            # An application's own commands of that name come first.
+            app.cli.commands.setdefault("mail", mail_commands)
         return state
 
     def init_mail(
@@ -61,7 +64,7 @@ class Mail:
     @property
     def state(self) -> MailState:
         """The state of the mailer in the current application. RuntimeError where there is none."""
-        state = current_app.extensions.get("mail")
+        state = current().extensions.get("mail")
         if not isinstance(state, MailState):
             raise RuntimeError(
                 "the current application has no mail: call mail.init_app(app) when you create it"
@@ -93,7 +96,7 @@ class Mail:
     async def asend(
         self, message: Message, envelope_from: Recipient | None = None
     ) -> DeliveryReport:
-        """`send` from an async view: the work is done in a thread, in this context."""
+        """`send` from an async view, of Flask or Quart: see `MailState.asend`."""
         return await self.state.asend(message, envelope_from)
 
     def connect(self) -> Connection:

@@ -11,11 +11,10 @@ from email.utils import make_msgid
 from mimetypes import guess_type
 from typing import TYPE_CHECKING, Any, Self
 
-from flask import current_app, has_app_context
-
 from mailbridge import Address, AddressError, DeliveryReport, Esmtp
 
 from . import compose, headers, payload
+from .current import current_or_none
 from .exceptions import BadHeaderError
 
 if TYPE_CHECKING:
@@ -233,7 +232,8 @@ def _listed(field: str, values: Iterable[Recipient] | None) -> list[Recipient]:
 
 def _default(name: str) -> Any:
     """A setting of the current application, None where there is none."""
-    state = current_app.extensions.get("mail") if has_app_context() else None
+    app = current_or_none()
+    state = None if app is None else app.extensions.get("mail")
     return getattr(state, name, None)
 
 

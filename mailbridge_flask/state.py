@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self, cast
 
-from flask import Flask, current_app
+from flask import Flask
 
 from mailbridge import DeliveryReport, InvalidInput, OptionError, Transport, policy
 from mailbridge import MailError as CoreMailError
 
 from .batch import Batch
 from .config import Config, suppress_send
+from .current import current
 from .exceptions import about
 from .mailers import DEFAULT, config_of, mailers
 from .message import Message, Recipient
@@ -105,8 +106,32 @@ class MailState:
     async def asend(
         self, message: Message, envelope_from: Recipient | None = None
     ) -> DeliveryReport:
-        """`send` from an async view: the work is done in a thread, in this context."""
-        return await asyncio.to_thread(self.send, message, envelope_from)
+        """`send` from an async view.
+
+        In Quart on the asyncio core, in the server's event loop. Flask gives each async view a
+        loop of its own, in which no connection would last: there the work is done in a thread, in
+        this context, over the connections that the process keeps.
+        """
+        if self._app is None or isinstance(cast(object, self._app), Flask):
+            return await asyncio.to_thread(self.send, message, envelope_from)
+        from mailbridge.aio import AsyncTransport
+
+        sending = Sending(self, message)
+        mail = sending.begin(envelope_from)
+        if isinstance(mail, DeliveryReport):
+            return mail
+        try:
+            report = await AsyncTransport(**self._route()).send(
+                *mail,
+                mail_options=message.mail_options or (),
+                rcpt_options=message.rcpt_options or (),
+            )
+        except (CoreMailError, InvalidInput) as exc:
+            raise sending.fail(exc, mail.envelope) from exc.__cause__
+        except asyncio.CancelledError as cancelled:
+            message.delivery_report = getattr(cancelled, "report", None)
+            raise
+        return sending.end(report)
 
     def connect(self) -> Connection:
         """A connection for several messages: ``with mail.connect() as connection: ...``."""
@@ -186,25 +211,29 @@ class MailState:
         return because
 
     def _transport(self) -> Transport:
-        return Transport(
-            [self.config.relay, *self.config.relays],
-            on_refused=self.config.on_refused,
-            retry=self.config.retry,
-            round_robin=self.config.round_robin,
-            deadline=self.config.deadline,
-            esmtp=self.config.esmtp,
-            on_report=self.config.on_report,
-            name=self.name,
-            before_final_dot=self.config.before_final_dot,
-            after_reply=self.config.after_reply,
-            listener=_tell if self.config.debug else None,
-        )
+        return Transport(**self._route())
+
+    def _route(self) -> dict[str, Any]:
+        """What a transport is made of, blocking or not."""
+        return {
+            "relay": [self.config.relay, *self.config.relays],
+            "on_refused": self.config.on_refused,
+            "retry": self.config.retry,
+            "round_robin": self.config.round_robin,
+            "deadline": self.config.deadline,
+            "esmtp": self.config.esmtp,
+            "on_report": self.config.on_report,
+            "name": self.name,
+            "before_final_dot": self.config.before_final_dot,
+            "after_reply": self.config.after_reply,
+            "listener": _tell if self.config.debug else None,
+        }
 
     def application(self) -> Flask:
         """The application itself, no proxy of it: the sender of the signal."""
         if self._app is not None:
             return self._app
-        return current_app._get_current_object()  # type: ignore[attr-defined,no-any-return]
+        return cast(Flask, current())
 
     def _deliver(
         self,

@@ -21,7 +21,14 @@ from mailbridge.outgoing import warn_of_refused
 
 from .. import conf, exceptions, signals
 from ..batch import Batch, attach, attempted, untried
-from ..connection import OpenConnection, may_pipeline, may_still_go, only_ours
+from ..connection import (
+    OpenConnection,
+    connected_by_class,
+    may_pipeline,
+    may_still_go,
+    only_ours,
+    route,
+)
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
 
@@ -200,20 +207,9 @@ class EmailBackend(BaseEmailBackend):
 
     def _connect(self) -> Any:
         if type(self).connection_class is not EmailBackend.connection_class:
-            return self._connect_by_class()
+            return connected_by_class(self, conf.helo_name())
         context = self._own_context()
-        transport = Transport(
-            self._relays(context),
-            on_refused=self.on_refused,
-            retry=self.retry,
-            round_robin=self.round_robin,
-            deadline=self.deadline,
-            esmtp=self.esmtp,
-            on_report=self.on_report,
-            name=self.mailer,
-            before_final_dot=self.before_final_dot,
-            after_reply=self.after_reply,
-        )
+        transport = Transport(self._relays(context), **route(self))
         try:
             transport.open()
         except OptionError as exc:
@@ -248,22 +244,6 @@ class EmailBackend(BaseEmailBackend):
         if overridden or "ssl_context" in vars(self):
             return self.ssl_context
         return None
-
-    def _connect_by_class(self) -> Any:
-        """Connect as smtplib is used, with a `connection_class` of the subclass's own."""
-        parameters: dict[str, Any] = {"local_hostname": conf.helo_name()}
-        if self.timeout is not None:
-            parameters["timeout"] = self.timeout
-        if self.use_ssl:
-            parameters["context"] = self.ssl_context
-        partial = self.connection_class(self.host, self.port, **parameters)
-        self._partial_connection = partial
-        if self.use_tls and not self.use_ssl:
-            partial.starttls(context=self.ssl_context)
-        if self.username and self.password:
-            partial.login(self.username, self.password)
-        self._partial_connection = None
-        return partial
 
     # Sending.
 
