@@ -6,6 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import Self
 
+# Seconds. The timer of an event loop may ring a little early.
+GRAIN = 0.005
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -37,4 +40,4 @@ def shortest(seconds: float | None, deadline: Deadline | None) -> float | None:
 
 def is_over(deadline: Deadline | None) -> bool:
     """True if there is a deadline, and it has come."""
-    return deadline is not None and not deadline.left
+    return deadline is not None and deadline.left < GRAIN

@@ -117,6 +117,8 @@ class Channel:
             with self._swap:
                 if self._interrupted:
                     raise Disconnected("stopped")
+                # Of a client that has left already, wrap_socket would leave the socket open.
+                self._socket.getpeername()
                 tls = context.wrap_socket(
                     self._socket, server_side=True, do_handshake_on_connect=False
                 )

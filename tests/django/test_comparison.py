@@ -8,6 +8,7 @@ import smtplib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from email import charset
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Protocol
@@ -117,6 +118,12 @@ class Django:
             return timeout
         finally:
             backend.close()
+
+
+@pytest.fixture(autouse=True)
+def _charsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Flask-Mail changes, for the whole process, how UTF-8 is encoded; later tests are spared.
+    monkeypatch.setattr(charset, "CHARSETS", dict(charset.CHARSETS))
 
 
 class FlaskMail:
