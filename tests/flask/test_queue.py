@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import pickle
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -192,8 +193,13 @@ def site(make_app: MakeApp) -> Flask:
 @pytest.fixture
 def celery(site: Flask) -> Iterator[Celery]:
     celery = celery_of(site, accept_content=["json", "pickle"])
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
     yield celery
     celery.close()
+    # A worker takes the root logger over, and keeps it.
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 def test_a_worker_sends_what_a_view_has_built(
