@@ -53,17 +53,25 @@ def test_a_backend_of_somebody_elses(site: Configure) -> None:
     assert caught.value.returncode == 2
 
 
-@pytest.mark.skipif(django.VERSION < (6, 1), reason="MAILERS came with Django 6.1")
-def test_an_alias(site: Configure, smtpd: ScriptedServer) -> None:
+SETTING = "MAILERS" if django.VERSION >= (6, 1) else "MAILBRIDGE_MAILERS"
+
+
+def test_an_alias(smtpd: ScriptedServer) -> None:
     options = {"host": smtpd.host, "port": smtpd.port}
     entry = {"BACKEND": "mailbridge_django.EmailBackend", "OPTIONS": options}
-    with override_settings(MAILERS={"default": entry, "bulk": entry}):
+    with override_settings(**{SETTING: {"default": entry, "bulk": entry}}):
         assert check("--using", "bulk").endswith("All is well.\n")
-        with pytest.raises(CommandError):
+        with pytest.raises(CommandError, match="nobody") as caught:
             check("--using", "nobody")
+        assert caught.value.returncode == 2
 
 
-@pytest.mark.skipif(django.VERSION >= (6, 1), reason="with MAILERS there are aliases")
-def test_an_alias_before_there_were_any(site: Configure) -> None:
-    with pytest.raises(CommandError, match="MAILERS"):
-        check("--using", "bulk")
+def test_a_mailer_that_sends_by_others(smtpd: ScriptedServer) -> None:
+    options = {"host": smtpd.host, "port": smtpd.port}
+    entry = {"BACKEND": "mailbridge_django.EmailBackend", "OPTIONS": options}
+    both = {
+        "BACKEND": "mailbridge_django.backends.failover.EmailBackend",
+        "OPTIONS": {"using": ["a", "b"]},
+    }
+    with override_settings(**{SETTING: {"default": both, "a": entry, "b": entry}}):
+        assert len(json.loads(check("--json", "--using", "default"))) == 2

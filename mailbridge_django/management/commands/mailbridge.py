@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +13,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from mailbridge import InvalidInput
 from mailbridge.findings import render_all
 from mailbridge.probe import probe
+from mailbridge_django import mailers
 from mailbridge_django.backends.smtp import EmailBackend
+from mailbridge_django.backends.wrapper import Wrapper
 
 
 class Command(BaseCommand):
@@ -24,7 +27,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """One command so far, `check`."""
         parser.add_argument("action", choices=["check"])
-        parser.add_argument("--using", metavar="ALIAS", help="an alias of MAILERS")
+        parser.add_argument("--using", metavar="ALIAS", help="the alias of a mailer")
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument("--sender", metavar="ADDRESS", help="default: DEFAULT_FROM_EMAIL")
         parser.add_argument(
@@ -39,7 +42,8 @@ class Command(BaseCommand):
         """Print what was found. Raises CommandError for a mailer that is not of mailbridge."""
         sender = options["sender"] or settings.DEFAULT_FROM_EMAIL
         try:
-            relays = mailer(options["using"]).all_relays()
+            backends = senders(mailer(options["using"]))
+            relays = [relay for backend in backends for relay in backend.all_relays()]
             findings = [probe(relay, sender=sender, rcpt=options["rcpt"]) for relay in relays]
         except (InvalidInput, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=2) from error
@@ -48,17 +52,28 @@ class Command(BaseCommand):
             raise CommandError(f"{failed.name}: {failed.text}")
 
 
-def mailer(alias: str | None) -> EmailBackend:
-    """The backend of an alias, or the one of the site. Raises CommandError if it is not ours."""
-    if hasattr(mail, "mailers"):
-        backend = mail.mailers[alias or "default"]
-    elif alias is None:
-        backend = mail.get_connection()
-    else:
-        raise CommandError("--using needs MAILERS, which came with Django 6.1", returncode=2)
-    if not isinstance(backend, EmailBackend):
+def senders(backend: Any) -> list[EmailBackend]:
+    """The backends of mailbridge that a mailer sends by: itself, or those that it names.
+
+    Raises CommandError if there is none.
+    """
+    found = [each for each in _all(backend) if isinstance(each, EmailBackend)]
+    if not found:
         kind = type(backend)
         raise CommandError(
             f"{kind.__module__}.{kind.__qualname__} is no backend of mailbridge's", returncode=2
         )
-    return backend
+    return found
+
+
+def _all(backend: Any) -> Iterator[Any]:
+    yield backend
+    for inner in backend.inner if isinstance(backend, Wrapper) else ():
+        yield from _all(inner)
+
+
+def mailer(alias: str | None) -> Any:
+    """The backend of an alias, or the one of the site. Raises ImproperlyConfigured."""
+    if alias is not None:
+        return mailers.backend(alias)
+    return mail.mailers["default"] if hasattr(mail, "mailers") else mail.get_connection()
