@@ -160,6 +160,8 @@ def shell(line: str) -> str:
         # Ours alone: the others of this environment cost seconds.
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         arguments += ["-p", "mailbridge.testing.plugin"]
+        # The directory may lie inside the checkout, whose configuration is not the page's.
+        Path("pytest.ini").touch()
     done = subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=140, check=False
     )

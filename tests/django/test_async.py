@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import django
 import pytest
 import uvicorn
 from django.core.asgi import get_asgi_application
@@ -79,6 +80,12 @@ def test_a_local_part_outside_ascii(backend: Make, smtpd: ScriptedServer) -> Non
     assert asyncio.run(backend().asend_messages([message("jörg@example.com")])) == 1
     smtpd.without("SMTPUTF8")
     mixed = message("jörg@example.com", "ok@example.com")
+    if django.VERSION >= (6,):
+        # It stands in the field To as it is, so this server can take the mail for nobody.
+        with pytest.raises(exceptions.NotSupported, match="header"):
+            asyncio.run(backend().asend_messages([mixed]))
+        assert len(smtpd.messages) == 1
+        return
     with pytest.raises(exceptions.SomeRecipientsRefused):
         asyncio.run(backend().asend_messages([mixed]))
     assert mixed.delivery_report.accepted == ("ok@example.com",)  # type: ignore[attr-defined]
