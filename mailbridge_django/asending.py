@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.core import mail
 from django.core.mail import EmailMessage, EmailMultiAlternatives
+from django.utils.module_loading import import_string
 
 from mailbridge import AsyncTransport, OptionError
 
-from . import conf
+from . import conf, settings
 from .batch import Batch, attach
 from .connection import route
 from .fastpath import Bodies
@@ -58,21 +59,15 @@ async def asend_mail(
 
 
 def _backend(using: str | None, fail_silently: bool) -> Any:
-    mailers: Any = getattr(mail, "mailers", None)
-    if mailers is None or (using is None and not _has_mailers()):
+    if not settings.has_mailers():
         if using is not None:
             raise ValueError("using needs MAILERS, which came with Django 6.1")
-        return mail.get_connection(fail_silently=fail_silently)
-    backend = mailers[using or "default"]
+        # What get_connection() does, which Django 6.1 deprecates.
+        wishes = {"fail_silently": True} if fail_silently else {}
+        return import_string(settings.setting_of("EMAIL_BACKEND"))(**wishes)
     if fail_silently:
         raise ValueError("with MAILERS, fail_silently is an option of the mailer")
-    return backend
-
-
-def _has_mailers() -> bool:
-    from django.conf import settings
-
-    return bool(settings.is_overridden("MAILERS"))
+    return mail.mailers[using or "default"]
 
 
 async def send_messages(backend: EmailBackend, messages: Iterable[EmailMessage]) -> int:
