@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import pkgutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from inspect import isawaitable, iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
-from .errors import OptionError
+from .calling import acall, call
+from .convert import function
 
 if TYPE_CHECKING:
     from .envelope import Address
@@ -39,14 +36,7 @@ Hook = Callable[[Handover], Any]
 
 def hook(name: str, value: Any) -> Hook | None:
     """The hook of that name, a callable or its dotted path. Raises OptionError."""
-    if isinstance(value, str):
-        try:
-            value = pkgutil.resolve_name(value)
-        except (ImportError, AttributeError, ValueError) as exc:
-            raise OptionError(f"{name} {value!r} cannot be imported: {exc}") from exc
-    if value is not None and not callable(value):
-        raise OptionError(f"{name} must be a callable that takes a Handover, or its path")
-    return value  # type: ignore[no-any-return]
+    return None if value is None else function(name, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,25 +89,13 @@ class Call:
     def run(self, seconds: float | None = None) -> None:
         """Call it, however long it takes. A coroutine has an event loop and a thread of its own."""
         try:
-            given = self._hook(self._handover)
-            if isawaitable(given):
-                with ThreadPoolExecutor(1) as thread:
-                    thread.submit(asyncio.run, _finish(given)).result()
+            call(self._hook, self._handover)
         except Exception as exc:
             self.error = exc
 
     async def arun(self) -> None:
         """Await it; a blocking one runs in a thread."""
         try:
-            if iscoroutinefunction(self._hook):
-                await self._hook(self._handover)
-            else:
-                given = await asyncio.to_thread(self._hook, self._handover)
-                if isawaitable(given):
-                    await given
+            await acall(self._hook, self._handover)
         except Exception as exc:
             self.error = exc
-
-
-async def _finish(given: Any) -> None:
-    await given

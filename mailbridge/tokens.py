@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
 from . import forks
+from .calling import acall, call
 from .errors import MailError
 from .protocol.session import Dialogue
 from .registry import Registry
@@ -96,33 +96,16 @@ class Call:
     def run(self, seconds: float | None = None) -> None:
         """Call it, however long it takes. A coroutine has an event loop and a thread of its own."""
         try:
-            given = self._provider()
-            if isawaitable(given):
-                import asyncio
-
-                with ThreadPoolExecutor(1) as thread:
-                    given = thread.submit(asyncio.run, _finish(given)).result()
-            self.answer = _checked(given)
+            self.answer = _checked(call(self._provider))
         except Exception as exc:
             self.error = exc
 
     async def arun(self) -> None:
         """Await it; a blocking one runs in a thread."""
-        import asyncio
-
         try:
-            if iscoroutinefunction(self._provider):
-                given = await self._provider()
-            else:
-                given = await asyncio.to_thread(self._provider)
-                given = await given if isawaitable(given) else given
-            self.answer = _checked(given)
+            self.answer = _checked(await acall(self._provider))
         except Exception as exc:
             self.error = exc
-
-
-async def _finish(given: Any) -> Any:
-    return await given
 
 
 def token(provider: Callable[[], Any], rejected: Secret | None = None) -> Dialogue[Secret]:
@@ -142,15 +125,15 @@ def token(provider: Callable[[], Any], rejected: Secret | None = None) -> Dialog
             if (latest := tokens.latest) is not None:
                 return latest
             continue  # Whoever called it was interrupted.
-        call = Call(provider)
+        asked = Call(provider)
         try:
-            yield call
+            yield asked
         finally:
-            tokens.settle(call.answer, call.error)
-        if call.error is not None:
-            raise _failed(call.error) from call.error
-        if call.answer is not None:
-            return call.answer[0]
+            tokens.settle(asked.answer, asked.error)
+        if asked.error is not None:
+            raise _failed(asked.error) from asked.error
+        if asked.answer is not None:
+            return asked.answer[0]
 
 
 def _checked(given: Any) -> tuple[Secret, float]:

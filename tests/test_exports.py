@@ -97,3 +97,4 @@ def test_the_import_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"django", "flask", "idna", "trustme", "pytest", "dkim", "scramp"}
+    assert "asyncio" not in loaded

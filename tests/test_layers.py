@@ -54,7 +54,7 @@ FUNCTIONS = {
         "registry",
     ),
     *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
-    *("windowed", "hooks"),
+    *("windowed", "hooks", "calling"),
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]
