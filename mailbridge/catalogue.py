@@ -233,6 +233,13 @@ OF_TRANSPORT = (
         f"`{OnRefused.RAISE}`",
     ),
     Option(
+        "max_recipients",
+        NUMBER,
+        "[Refuse a mail to more recipients](../howto/bulk.md#recipients-that-users-name) before"
+        " anything is sent: for an application whose users name them.",
+        "no limit",
+    ),
+    Option(
         "esmtp",
         "`mailbridge.Esmtp`, or a mapping of its arguments",
         "What to [ask of the server](../howto/notifications.md) with every mail: notifications, a"

@@ -44,6 +44,11 @@ def count(name: str, value: object) -> int:
     return number
 
 
+def limit(name: str, value: object) -> int | None:
+    """A whole number above 0, or None for no limit."""
+    return None if value is None else count(name, value)
+
+
 def choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
     """A member of the enumeration `kind`, from its value in any case."""
     try:

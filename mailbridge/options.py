@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from . import security
-from .convert import boolean, choice, count, path, seconds, source_address, text, words
+from .convert import boolean, choice, count, limit, path, seconds, source_address, text, words
 from .dkim import DKIM_OPTIONS, Signer, with_signer
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
@@ -87,8 +87,7 @@ class PoolOptions:
     def __post_init__(self) -> None:
         for name in ("max_connections", "breaker_failures"):
             object.__setattr__(self, name, count(name, getattr(self, name)))
-        if self.max_messages is not None:
-            object.__setattr__(self, "max_messages", count("max_messages", self.max_messages))
+        object.__setattr__(self, "max_messages", limit("max_messages", self.max_messages))
         for name in ("max_age", "idle_timeout", "wait_timeout", "breaker_pause"):
             object.__setattr__(self, name, seconds(name, getattr(self, name)) or float("inf"))
         rate = seconds("max_per_second", self.max_per_second)
@@ -311,7 +310,7 @@ RETRY_OPTIONS = {
 TRANSPORT_OPTIONS = frozenset(
     {
         *("on_refused", "relays", "round_robin", "deadline", "esmtp", "on_report"),
-        *("before_final_dot", "after_reply"),
+        *("max_recipients", "before_final_dot", "after_reply"),
         *RETRY_OPTIONS,
     }
 )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import attempt, policy
-from .convert import seconds
+from .convert import limit, seconds
 from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
@@ -42,6 +42,7 @@ class Route(Generic[L]):
         retry: RetryPolicy | None = None,
         round_robin: bool = False,
         deadline: float | None = None,
+        max_recipients: int | None = None,
         esmtp: Esmtp | Mapping[str, Any] | None = None,
         on_report: Observer | str | Iterable[Observer | str] | None = None,
         name: str | None = None,
@@ -57,6 +58,7 @@ class Route(Generic[L]):
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
         self.deadline = seconds("deadline", deadline)
+        self.max_recipients = limit("max_recipients", max_recipients)
         self.hooks = Hooks.of(before_final_dot, after_reply)
         self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
         self.on_report = observers(on_report)
@@ -104,11 +106,19 @@ class Route(Generic[L]):
         deadline: Deadline | None = None,
     ) -> Outgoing:
         """A mail as this transport sends it, with its `esmtp`. Raises InvalidInput."""
+        self._check_number(len(envelope.forward_paths))
         if self.esmtp is not None:
             envelope = envelope.asking(self.esmtp)
         return Outgoing(
             envelope, content, mail_options, rcpt_options, on_refused, deadline, self.hooks
         )
+
+    def _check_number(self, recipients: int) -> None:
+        if self.max_recipients is not None and recipients > self.max_recipients:
+            raise InvalidInput(
+                f"the mail has {recipients} recipients, and max_recipients allows"
+                f" {self.max_recipients}; it was sent to nobody: name fewer, or raise the limit"
+            )
 
     def begin(self, within: float | None = None) -> Deadline | None:
         """The deadline of what begins now: `within` seconds, or this transport's `deadline`.

@@ -29,7 +29,7 @@ from mailbridge import (
     close_pools,
     forget_relays,
 )
-from mailbridge.convert import boolean, seconds, words
+from mailbridge.convert import boolean, limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.host import check_helo_name
 from mailbridge.observe import Observer, observers
@@ -79,6 +79,7 @@ class Config:
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
     deadline: float | None = None
+    max_recipients: int | None = None
     esmtp: Esmtp | None = None
     on_report: tuple[Observer, ...] = ()
     before_final_dot: Hook | None = None
@@ -228,6 +229,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         relays=_relays(transport.get("relays", ())),
         round_robin=boolean("round_robin", transport.get("round_robin", False)),
         deadline=seconds("deadline", transport.get("deadline")),
+        max_recipients=limit("max_recipients", transport.get("max_recipients")),
         before_final_dot=hook("before_final_dot", transport.get("before_final_dot")),
         after_reply=hook("after_reply", transport.get("after_reply")),
         esmtp=_esmtp(transport.get("esmtp")),

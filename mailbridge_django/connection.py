@@ -200,6 +200,7 @@ def only_ours(backend: EmailBackend, envelope: Envelope) -> str | None:
         "strict": boolean("strict", backend.options.get("strict", False)),
         "dkim": any(name.startswith("dkim") for name in backend.options),
         "deadline": backend.deadline,
+        "max_recipients": backend.max_recipients,
         "before_final_dot": backend.before_final_dot,
         "after_reply": backend.after_reply,
     }
@@ -348,6 +349,7 @@ def route(backend: EmailBackend) -> dict[str, Any]:
         "retry": backend.retry,
         "round_robin": backend.round_robin,
         "deadline": backend.deadline,
+        "max_recipients": backend.max_recipients,
         "esmtp": backend.esmtp,
         "on_report": backend.on_report,
         "name": backend.mailer,

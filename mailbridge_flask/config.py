@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from mailbridge import TLS, AddressError, Esmtp, OnRefused, OptionError, Relay, RetryPolicy
-from mailbridge.convert import seconds, words
+from mailbridge.convert import limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
@@ -29,7 +29,7 @@ KNOWN: Final = frozenset(RELAY_SETTINGS) | {
     *("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_DEFAULT_SENDER", "MAIL_DEBUG", "MAIL_MAX_EMAILS"),
     *("MAIL_SUPPRESS_SEND", "MAIL_ASCII_ATTACHMENTS", "MAIL_ON_REFUSED"),
     *("MAIL_RELAYS", "MAIL_ROUND_ROBIN", "MAIL_DEADLINE", "MAIL_ESMTP", *RETRY_SETTINGS),
-    *("MAIL_ON_REPORT", "MAIL_BEFORE_FINAL_DOT", "MAIL_AFTER_REPLY"),
+    *("MAIL_MAX_RECIPIENTS", "MAIL_ON_REPORT", "MAIL_BEFORE_FINAL_DOT", "MAIL_AFTER_REPLY"),
     *("MAIL_OUTBOX", "MAIL_OUTBOX_SEND", "MAIL_PREVIEW_ALLOWED", "MAIL_MAILERS"),
 }
 # What other mail extensions call it. To pass over these would mean to send in the clear, or to
@@ -61,6 +61,7 @@ class Config:
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
     deadline: float | None = None
+    max_recipients: int | None = None
     esmtp: Esmtp | None = None
     on_report: tuple[Observer, ...] = ()
     before_final_dot: Hook | None = None
@@ -98,6 +99,7 @@ class Config:
             relays=_relays(given.get("MAIL_RELAYS", ()), max_emails, relay),
             round_robin=flag("MAIL_ROUND_ROBIN", given.get("MAIL_ROUND_ROBIN", False)),
             deadline=seconds("MAIL_DEADLINE", given.get("MAIL_DEADLINE")),
+            max_recipients=limit("MAIL_MAX_RECIPIENTS", given.get("MAIL_MAX_RECIPIENTS")),
             before_final_dot=hook("MAIL_BEFORE_FINAL_DOT", given.get("MAIL_BEFORE_FINAL_DOT")),
             after_reply=hook("MAIL_AFTER_REPLY", given.get("MAIL_AFTER_REPLY")),
             esmtp=_esmtp(given.get("MAIL_ESMTP")),

@@ -221,6 +221,7 @@ class MailState:
             "retry": self.config.retry,
             "round_robin": self.config.round_robin,
             "deadline": self.config.deadline,
+            "max_recipients": self.config.max_recipients,
             "esmtp": self.config.esmtp,
             "on_report": self.config.on_report,
             "name": self.name,

@@ -56,7 +56,7 @@ class Sample(NamedTuple):
 
 OF_SENDER = {
     *("retry", "relays", "round_robin", "on_refused", "deadline", "esmtp", "on_report"),
-    *("before_final_dot", "after_reply"),
+    *("max_recipients", "before_final_dot", "after_reply"),
 }
 TLS_ON = {"tls": "starttls"}
 DKIM = {"dkim_domain": "example.org", "dkim_selector": "mail1", "dkim_key": ED25519}
@@ -111,6 +111,7 @@ SAMPLES = {
     "retry_delay": Sample("7", "retry", RetryPolicy(delay=7)),
     "retry_max_delay": Sample("7", "retry.max_delay", 7.0),
     "deadline": Sample("7", "deadline", 7.0),
+    "max_recipients": Sample("7", "max_recipients", 7),
     "relays": Sample("smtp://b.example.org", "relays", (Relay(host="b.example.org"),)),
     "round_robin": Sample("yes", "round_robin", True),
     "on_refused": Sample("report", "on_refused", OnRefused.REPORT),

@@ -33,11 +33,11 @@ class Transport(Route[Connection]):
     each time). Connections come from the process's pool and go back to it; between `open()` and
     `close()`, or inside ``with``, one is kept for this transport. `retry` says how often to try
     again where nothing was handed over; `on_refused` what to do about refused recipients;
-    `deadline` how many seconds a send may take in all; `esmtp` what every mail asks of the server,
-    where its envelope does not say otherwise; `before_final_dot` and `after_reply` are called with
-    a Handover when a mail is handed over, `on_report` with the report when it has ended, which
-    has this transport's `name`; `listener` is told each line of the dialogue, "C" or "S" and the
-    lines, secrets masked.
+    `deadline` how many seconds a send may take in all; `max_recipients` how many a mail may have,
+    if there is to be a limit; `esmtp` what every mail asks of the server, where its envelope does
+    not say otherwise; `before_final_dot` and `after_reply` are called with a Handover when a mail
+    is handed over, `on_report` with the report when it has ended, which has this transport's
+    `name`; `listener` is told each line of the dialogue, "C" or "S" and the lines, secrets masked.
     """
 
     def _start(self) -> None:

@@ -99,6 +99,7 @@ class EmailBackend(BaseEmailBackend):
         self.relays = config.relays
         self.round_robin = config.round_robin
         self.deadline = config.deadline
+        self.max_recipients = config.max_recipients
         self.esmtp = config.esmtp
         self.on_report = config.on_report
         self.before_final_dot = config.before_final_dot

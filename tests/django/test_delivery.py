@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import logging
@@ -230,6 +231,30 @@ def test_an_invalid_message_is_a_value_error_after_the_rest(
         backend(fail_silently=fail_silently).send_messages(mails)
     assert [m.recipients for m in smtpd.messages] == [("a@example.com",), ("c@example.com",)]
     assert report_of(mails[1]).not_attempted[0] == "b@example.com"
+
+
+@pytest.mark.parametrize("kind", ["pipelined", "one by one", "in an event loop"])
+def test_max_recipients(kind: str, backend: Make, smtpd: ScriptedServer) -> None:
+    """A message to too many goes to nobody, Cc and Bcc among them; the others are sent."""
+
+    class OneByOne(EmailBackend):
+        def _send(self, email_message: EmailMessage) -> bool:
+            return super()._send(email_message)
+
+    to = ["b@example.com"]
+    greedy = EmailMessage("Subject", "", None, to, cc=["c@example.com"], bcc=["d@example.com"])
+    mails = [message("a@example.com"), greedy, message("e@example.com")]
+    sender = backend(OneByOne if kind == "one by one" else EmailBackend, max_recipients="2")
+
+    def send(mails: list[EmailMessage]) -> int:
+        if kind == "in an event loop":
+            return asyncio.run(sender.asend_messages(mails))
+        return sender.send_messages(mails)
+
+    with pytest.raises(ValueError, match="has 3 recipients, and max_recipients allows 2"):
+        send(mails)
+    assert [m.recipients for m in smtpd.messages] == [("a@example.com",), ("e@example.com",)]
+    assert report_of(greedy).not_attempted == ("b@example.com", "c@example.com", "d@example.com")
 
 
 def test_a_batch_gives_up_when_the_server_is_gone(backend: Make, smtpd: ScriptedServer) -> None:

@@ -265,7 +265,7 @@ def test_retry_options_are_checked(backend: Make) -> None:
     sender = backend(tries="2", retry_delay=3, retry_max_delay=4)
     assert sender.retry == RetryPolicy(tries=2, delay=3.0, max_delay=4.0)
     assert backend().retry == RetryPolicy()
-    for name in ("tries", "retry_delay", "retry_max_delay", "deadline"):
+    for name in ("tries", "retry_delay", "retry_max_delay", "deadline", "max_recipients"):
         with pytest.raises(ImproperlyConfigured, match=rf"(^|: ){name} "):
             backend(**{name: "many"})
     with pytest.raises(ImproperlyConfigured, match=r"relays: url: scheme 'ftp'"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import pickle
 import smtplib
@@ -16,6 +17,7 @@ import mailbridge_flask.exceptions as exceptions
 from mailbridge import OptionError, State
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge_flask import Mail, Message, email_dispatched
+from mailbridge_flask.config import Config
 from tests.flask.conftest import MakeApp
 
 
@@ -285,3 +287,26 @@ def test_internationalised_addresses(mail: Mail, smtpd: ScriptedServer) -> None:
 def test_a_bad_policy_is_named(make_app: MakeApp) -> None:
     with pytest.raises(OptionError, match=r"MAIL_ON_REFUSED 'maybe' is not one of 'raise'"):
         make_app(MAIL_ON_REFUSED="maybe")
+
+
+def test_max_recipients(make_app: MakeApp, smtpd: ScriptedServer) -> None:
+    """A message to too many goes to nobody, Cc and Bcc among them; the others are sent."""
+    app = make_app(MAIL_MAX_RECIPIENTS="2")
+    greedy = Message("Hi", ["b@example.com"], cc=["c@example.com"], bcc=["d@example.com"])
+    text = "has 3 recipients, and max_recipients allows 2"
+    with app.app_context():
+        mail = Mail()
+        with pytest.raises(ValueError, match=text):
+            mail.send(greedy)
+        with pytest.raises(ValueError, match=text):
+            asyncio.run(mail.asend(greedy))
+        with mail.connect() as connection:
+            one, refused, last = connection.send_many(
+                [Message("1", ["a@example.com"]), greedy, Message("2", ["e@example.com"])]
+            )
+    assert (one.accepted, last.accepted) == (("a@example.com",), ("e@example.com",))
+    assert greedy.delivery_report is refused
+    assert set(refused.not_attempted) == {"b@example.com", "c@example.com", "d@example.com"}
+    assert len(smtpd.messages) == 2
+    with pytest.raises(OptionError, match="MAIL_MAX_RECIPIENTS 'many' is no whole number"):
+        Config.from_mapping({"MAIL_MAX_RECIPIENTS": "many"})

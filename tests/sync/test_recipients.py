@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import mailbridge
-from mailbridge import Envelope
+from mailbridge import Envelope, OptionError, Transport
 from mailbridge.testing import ScriptedServer
 from tests.sync.support import BOTH, CC, CONTENT, SENDER, TO, client, transport, verbs
 
@@ -99,3 +101,33 @@ def test_ignored_extensions_are_not_used(smtpd: ScriptedServer) -> None:
     relay = transport(smtpd, ignore_extensions=["size", "dsn"])
     relay.send(BOTH, CONTENT, mail_options=["RET=HDRS"])
     assert smtpd.messages[0].mail_parameters == ()
+
+
+@pytest.mark.parametrize("windowed", [{}, {"bdat_window": 2}], ids=["", "in a window"])
+def test_max_recipients(smtpd: ScriptedServer, windowed: dict[str, Any]) -> None:
+    """One mail to more than the limit, each counted once: nobody gets it, and the next goes out."""
+    relay = Transport(transport(smtpd, **windowed).relay, max_recipients=3)
+    limit = "the mail has 4 recipients, and max_recipients allows 3; it was sent to nobody"
+    too_many, enough = Envelope(SENDER, FIVE[:4]), Envelope(SENDER, [*FIVE[:3], FIVE[0]])
+    for send in (relay.send, relay.attempt):
+        with pytest.raises(mailbridge.InvalidInput, match=limit):
+            send(too_many, CONTENT)
+    assert smtpd.connections == 0
+    one, refused, last = relay.send_many([(enough, CONTENT), (too_many, CONTENT), (BOTH, CONTENT)])
+    assert (one.accepted, last.accepted) == (FIVE[:3], (TO, CC))
+    assert refused.not_attempted == FIVE[:4]
+    assert limit in str(refused.error)
+    assert len(smtpd.messages) == 2
+
+
+def test_max_recipients_of_both_sides(smtpd: ScriptedServer) -> None:
+    """What a server takes at a time is another limit, and no reason to refuse the mail."""
+    smtpd.max_recipients = 2
+    relay = Transport(transport(smtpd).relay, max_recipients=5)
+    assert relay.send(Envelope(SENDER, FIVE), CONTENT).accepted == FIVE
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 2.5, "many", True])
+def test_what_is_no_limit(wrong: object) -> None:
+    with pytest.raises(OptionError, match=r"^max_recipients .* is no whole number above 0"):
+        Transport("smtp://mx.example.org", max_recipients=wrong)
