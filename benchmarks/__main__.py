@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks import plots
 from benchmarks.aims import GROUPS, Finding
-from benchmarks.bench import Bench, not_there
+from benchmarks.bench import Bench, last_line, not_there
 from benchmarks.groups import MEASURE
 from benchmarks.process import HelperError, pin
 from benchmarks.servers import Missing, Servers
@@ -42,8 +42,7 @@ def measure(bench: Bench, groups: list[str]) -> Iterator[Finding]:
                 yield finding
         except (Missing, HelperError) as reason:
             rest = [aim.name for aim in GROUPS[group] if aim.name not in found]
-            last = str(reason).strip().rpartition("\n")[2]
-            yield from not_there(rest, last)
+            yield from not_there(rest, last_line(reason))
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ class Finding:
     """What was measured for an aim, or why nothing was.
 
     `low` and `high` are the quartiles over the rounds. `peers` are the figures of others, measured
-    in the same run by the same rule.
+    in the same run by the same rule; `absent` are those that could not take part, with the reason.
     """
 
     aim: str
@@ -43,6 +43,7 @@ class Finding:
     low: float | None = None
     high: float | None = None
     peers: dict[str, float] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
     missing: str = ""
 
 

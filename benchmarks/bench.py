@@ -55,6 +55,7 @@ class Race:
         for name in self.costs:
             if name not in (who, base) and base in self.costs:
                 found.peers[name] = statistics.median(figures(name))
+        found.absent = {name: why for name, why in self.missing.items() if name != who}
         try:
             set_median(found, figures(who))
         except Missing as missing:
@@ -117,7 +118,7 @@ class Bench:
                     workers[name] = worker, self._messages(worker)
                 except (Missing, HelperError) as reason:
                     # One who falls at the start does not keep the others from running.
-                    race.missing[name] = str(reason).strip().rpartition("\n")[2]
+                    race.missing[name] = last_line(reason)
             names = list(workers)
             race.costs = {name: [] for name in names}
             for number in range(rounds or self.rounds):
@@ -147,6 +148,11 @@ def run(worker: Child, n: int, do: str = "run") -> dict[str, Any]:
 def _cost(worker: Child, n: int) -> Cost:
     answer = run(worker, n)
     return Cost(answer["cpu"] / n, answer["wall"] / n)
+
+
+def last_line(reason: Exception) -> str:
+    """Why somebody could not take part, in one line: of a traceback, the error."""
+    return str(reason).strip().rpartition("\n")[2]
 
 
 def not_there(names: Iterator[str] | list[str], reason: object) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import node
 from benchmarks.aims import AIMS, Finding
 
 PACKAGES = ("mailbridge", "django", "flask", "flask-mail", "aiosmtplib", "uvloop")
@@ -21,7 +22,10 @@ def rows(findings: Sequence[Finding]) -> Iterator[tuple[str, ...]]:
     """The cells of the table."""
     for found in findings:
         aim = AIMS[found.aim]
-        peers = ", ".join(f"{name} {figure(value)}" for name, value in found.peers.items())
+        peers = ", ".join(
+            [f"{name} {figure(value)}" for name, value in found.peers.items()]
+            + [f"{name} not there" for name in found.absent]
+        )
         then = f"({aim.peers})" if aim.peers else ""
         limit = ("≥ " if aim.at_least else "≤ ") + figure(aim.limit)
         if found.measured is None:
@@ -52,7 +56,18 @@ def table(findings: Sequence[Finding]) -> str:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         text.append("  ".join(cells).rstrip())
     text.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join(text)
+    versions = ", ".join(f"{name} {number}" for name, number in environment().items())
+    return "\n".join([*text, *absences(findings), f"measured with: {versions}"])
+
+
+def absences(findings: Sequence[Finding]) -> Iterator[str]:
+    """Why somebody is not there: each reason once, with all that it holds for."""
+    names: dict[str, dict[str, None]] = {}
+    for found in findings:
+        for name, reason in found.absent.items():
+            names.setdefault(reason, {})[name] = None
+    for reason, who in names.items():
+        yield f"not there: {', '.join(who)}: {reason}"
 
 
 def environment() -> dict[str, str]:
@@ -63,6 +78,8 @@ def environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if (nodemailer := node.version()) is not None:
+        found["nodemailer"] = nodemailer
     return found
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import smtplib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from benchmarks import node
 from benchmarks.aims import AIMS, GROUPS, Aim, Finding
 from benchmarks.bench import Bench, Cost, Race
 from benchmarks.contenders import Job, content, needed
@@ -87,6 +90,32 @@ def test_a_feature_that_is_not_there_is_reported() -> None:
     assert "not there yet" in table([found])
     with pytest.raises(Missing):
         race.ratios("AsyncSMTP.single", "smtplib.single")
+
+
+def test_peers_that_could_not_take_part_are_named_with_the_reason() -> None:
+    costs = {"smtplib.single": [Cost(1, 1)], "Transport.batch": [Cost(1, 1)]}
+    race = Race(costs, {"nodemailer.batch": "Node.js is not installed"})
+    found = race.finding("batch-1k", "Transport.batch", "smtplib.single")
+    lines = table([found, found]).splitlines()
+    assert lines[2].endswith("nodemailer.batch not there")
+    assert lines[4] == "not there: nodemailer.batch: Node.js is not installed"
+    assert lines[5].startswith("measured with: python ")
+
+
+def test_nodemailer_is_not_installed_unasked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(node, "DEBIAN", tmp_path / "debian")
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == "npm" else f"/bin/{name}")
+    with pytest.raises(Missing, match="node-nodemailer"):
+        node.installed(install=True)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    with pytest.raises(Missing, match="--offline"):
+        node.installed(install=False)
+    (tmp_path / "debian").mkdir()
+    (tmp_path / "debian" / "package.json").write_text("{}")
+    assert node.installed(install=False) == tmp_path / "debian"
 
 
 def test_the_median_of_the_rounds_is_taken() -> None:

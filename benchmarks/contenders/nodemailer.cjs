@@ -1,14 +1,12 @@
 // nodemailer as a worker: the questions and answers of benchmarks/worker.py.
 //
-//   node nodemailer.cjs '{"directory": "...", "what": "single", "job": {...}}'
+//   node nodemailer.cjs '{"module": "...", "what": "single", "job": {...}}'
 "use strict";
 
-const { createRequire } = require("module");
-const path = require("path");
 const readline = require("readline");
 
 const options = JSON.parse(process.argv[2]);
-const nodemailer = createRequire(path.join(options.directory, "package.json"))("nodemailer");
+const nodemailer = require(options.module);
 const { job, what } = options;
 const sender = "bench@example.org";
 const raw = Buffer.from(options.content, "latin1");

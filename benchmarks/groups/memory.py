@@ -27,8 +27,8 @@ def memory(bench: Bench) -> Iterator[Finding]:
         for name in peers:
             try:
                 found.peers[name] = _peak(bench, name, what)
-            except Missing:
-                continue
+            except Missing as missing:
+                found.absent[name] = str(missing)
         try:
             found.measured = _peak(bench, who, what)
         except Missing as missing:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.aims import Finding
-from benchmarks.bench import Bench, run
+from benchmarks.bench import Bench, last_line, run
 from benchmarks.contenders import Job
 from benchmarks.process import HelperError
 from benchmarks.servers import Address, Missing, address_of
@@ -53,10 +53,11 @@ def finding(
     """The round trips of ours and of its peers."""
     found = Finding(aim)
     for name in peers:
+        peer = name.partition(".")[0]
         try:
-            found.peers[name.partition(".")[0]] = least(bench, server, name, **kwargs)
-        except (Missing, HelperError):
-            continue
+            found.peers[peer] = least(bench, server, name, **kwargs)
+        except (Missing, HelperError) as reason:
+            found.absent[peer] = last_line(reason)
     try:
         found.measured = least(bench, server, who, **kwargs)
     except Missing as missing:
