@@ -111,8 +111,9 @@ def failed(listed: List, preview: Preview, error: Exception) -> Safe:
     """A preview that raised."""
     return _shell(listed, preview.name, "open", fill(
         '<div class="empty"><h2>{name} cannot be shown</h2><p>The preview raised'
-        " {kind}:</p><pre>{error}</pre></div>",
-        name=preview.name, kind=type(error).__name__, error=str(error)[:2000]))  # fmt: skip
+        ' {kind}:</p><pre>{error}</pre><a class="back" href="{base}">‹ Messages</a></div>',
+        base=listed.request.base, name=preview.name, kind=type(error).__name__,
+        error=str(error)[:2000]))  # fmt: skip
 
 
 def _shell(listed: List, title: str, kind: str, main: Safe) -> Safe:

@@ -1,82 +1,20 @@
-"""The mailbox in a real browser, with real clicks. Debian: chromium, chromium-driver."""
+"""The mailbox in a real browser, with real clicks."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from werkzeug.serving import make_server
 
-from mailbridge_flask import Attachment, Mail, Message
-from mailbridge_flask.preview import blueprint
+from tests.browser.sites import Site
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 EVIL = "<script>parent.document.title='pwned';document.title='pwned'</script><h1>Hello</h1>"
 REMOTE = "<img src='{url}spy.png'><meta http-equiv=refresh content='0;url={url}spy'>"
-mail = Mail()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        text = "needs Debian's packages chromium and chromium-driver"
-        pytest.fail(text) if os.environ.get("CI") == "true" else pytest.skip(text)
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(shutil.which("chromium"))
-    for argument in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        *("window-size=1200,800", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
-    ):
-        options.add_argument(f"--{argument}")
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
-class Site:
-    """An application with the mailbox, and what it was asked for."""
-
-    def __init__(self, app: Flask, url: str) -> None:
-        self.app, self.url, self.asked = app, url, []  # type: ignore[var-annotated]
-
-    def send(self, subject: str, **parts: Any) -> None:
-        with self.app.app_context():
-            mail.send(Message(subject, recipients=["b@example.org"], **parts))
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    app = Flask(__name__, instance_path=str(tmp_path))
-    app.debug = True
-    app.config.update(MAIL_OUTBOX=True, MAIL_DEFAULT_SENDER="a@example.org")
-    mail.init_app(app)
-    app.register_blueprint(blueprint, url_prefix="/mail")
-    with make_server("127.0.0.1", 0, app, threaded=True) as server:
-        found = Site(app, f"http://127.0.0.1:{server.server_port}/")
-
-        @app.before_request
-        def note() -> None:
-            from flask import request
-
-            found.asked.append(request.path)
-
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield found
-        server.shutdown()
-        thread.join()
 
 
 def wait(browser: webdriver.Chrome, condition: Any) -> Any:
@@ -127,7 +65,7 @@ def test_clear_asks_first(browser: webdriver.Chrome, site: Site) -> None:
 
 def test_hostile_html_runs_nothing_and_loads_nothing(browser: webdriver.Chrome, site: Site) -> None:
     evil = EVIL + REMOTE.format(url=site.url)
-    site.send(EVIL, body=EVIL, html=evil, attachments=[Attachment("../x.html", "text/html", b"x")])
+    site.send(EVIL, body=EVIL, html=evil, files=(("../x.html", "text/html", b"x"),))
     browser.get(site.url + "mail/")
     browser.find_element(By.CSS_SELECTOR, "#list .row").click()
     frame = wait(browser, lambda b: b.find_element(By.CSS_SELECTOR, "iframe"))

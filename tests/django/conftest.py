@@ -7,43 +7,12 @@ from typing import Any
 
 import django
 import pytest
-from django.conf import settings
 
 from mailbridge import close_pools
 from mailbridge.testing import ScriptedServer, TestCA
+from tests.django_settings import configure
 
-PAIRS = django.VERSION < (6, 0)
-ADMINS = [("Admin", "admin@example.com")] if PAIRS else ["admin@example.com"]
-MANAGERS = [("Manager", "manager@example.com")] if PAIRS else ["manager@example.com"]
-
-if not settings.configured:
-    settings.configure(
-        SECRET_KEY="for tests only",
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "mailbridge_django"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-        TEMPLATES=[
-            {
-                "BACKEND": "django.template.backends.django.DjangoTemplates",
-                "OPTIONS": {
-                    "loaders": [
-                        (
-                            "django.template.loaders.locmem.Loader",
-                            {
-                                "subject.txt": "Password reset on {{ site_name }}",
-                                "email.txt": "{{ protocol }}://{{ domain }}/{{ uid }}/{{ token }}",
-                            },
-                        )
-                    ]
-                },
-            }
-        ],
-        ADMINS=ADMINS,
-        MANAGERS=MANAGERS,
-        SERVER_EMAIL="root@example.com",
-        DEFAULT_FROM_EMAIL="webmaster@example.com",
-        USE_TZ=True,
-    )
-    django.setup()
+configure()
 
 from django.test import override_settings  # noqa: E402 - settings come first
 

@@ -17,7 +17,8 @@ from django.utils.log import AdminEmailHandler
 
 from mailbridge import Timeouts
 from mailbridge.testing import TestCA
-from tests.django.conftest import ADMINS, BACKEND, MANAGERS
+from tests.django.conftest import BACKEND
+from tests.django_settings import ADMINS, MANAGERS
 
 Configure = Callable[..., None]
 

@@ -27,7 +27,8 @@ from mailbridge_django.exceptions import (
     RecipientsRefused,
     SomeRecipientsRefused,
 )
-from tests.django.conftest import BACKEND, MANAGERS, MODES
+from tests.django.conftest import BACKEND, MODES
+from tests.django_settings import MANAGERS
 
 BACKENDS = "mailbridge_django.backends"
 REDIRECT, FAILOVER = f"{BACKENDS}.redirect.EmailBackend", f"{BACKENDS}.failover.EmailBackend"

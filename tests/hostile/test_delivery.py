@@ -12,7 +12,6 @@ import time
 import django.core.mail
 import flask
 import pytest
-from django.conf import settings
 
 import mailbridge
 import mailbridge.aio
@@ -20,6 +19,7 @@ import mailbridge_django
 import mailbridge_flask
 from mailbridge import Envelope, Relay, RetryPolicy, Transport, link
 from mailbridge.testing import ScriptedServer
+from tests.django_settings import configure
 from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import BOTH, CC, CONTENT, ENVELOPE, SENDER, TO, transport
@@ -68,8 +68,7 @@ def test_no_second_copy_in_a_batch(way: str, end: str, lost: int) -> None:
 @pytest.mark.parametrize("end", ["close", "reset", "garbage"])
 def test_no_second_copy_through_django(end: str) -> None:
     counted = Counted(CHUNKING, ENDS[end])
-    if not settings.configured:
-        settings.configure()
+    configure()
     with RawServer(counted) as server:
         backend = mailbridge_django.EmailBackend(
             alias="test",
