@@ -39,6 +39,16 @@ from .backends.wrapper import Wrapper
 #: `Tags.mail` of Django 6.1.
 TAG = "mail"
 _BROKEN_LINKS = "django.middleware.common.BrokenLinkEmailsMiddleware"
+_SETTINGS = {"host": "EMAIL_HOST", "use_tls": "EMAIL_USE_TLS", "use_ssl": "EMAIL_USE_SSL"}
+_OF_DJANGO = {
+    f"django.core.mail.backends.{module}.EmailBackend": what
+    for module, what in {
+        "console": "is printed, not sent",
+        "dummy": "is thrown away",
+        "filebased": "is written to files, not sent",
+        "locmem": "is kept in memory, not sent",
+    }.items()
+}
 # RFC 8314 section 7.3: 465 is TLS from the first byte, 587 is submission with STARTTLS.
 _PORTS = {(465, TLS.STARTTLS): "use_ssl", (587, TLS.IMPLICIT): "use_tls"}
 
@@ -80,18 +90,28 @@ def check_options(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _wrong(mailer: _Mailer, error: Exception) -> Error:
-    options, name = mailer.options, mailer.name
-    both = options.get("use_tls") and options.get("use_ssl")
-    if mailer.alias is None:
-        both = of_mail.setting_of("EMAIL_USE_TLS") and of_mail.setting_of("EMAIL_USE_SSL")
-    if both:
+    given, name = _given(mailer), mailer.name
+    if given.get("use_tls") and given.get("use_ssl"):
         hint = "Keep use_tls for STARTTLS (port 587), or use_ssl for TLS from the start (port 465)."
         return Error(f"{name} has both use_tls and use_ssl.", hint=hint, id="mailbridge.E002")
-    if mailer.alias is not None and not (options.get("host") or options.get("url")):
+    if not (given.get("host") or given.get("url")):
         hint = "Name the mail server in OPTIONS, as 'host' or in a 'url'."
+        if mailer.alias is None:
+            hint = "Name the mail server in EMAIL_HOST, or in the 'url' of MAILBRIDGE."
         return Error(f"{name} has no host.", hint=hint, id="mailbridge.E003")
     hint = "docs/reference/options.md lists every option with its type."
     return Error(f"{name} is no mailer that works: {error}", hint=hint, id="mailbridge.E001")
+
+
+def _given(mailer: _Mailer) -> Mapping[str, Any]:
+    """Its options; for the one without an alias, those that stand in settings."""
+    if mailer.alias is not None:
+        return mailer.options
+    of_django = {option: of_mail.setting_of(name) for option, name in _SETTINGS.items()}
+    try:
+        return of_django | dict(of_mail.options())
+    except ImproperlyConfigured:
+        return of_django
 
 
 def check_wrappers(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
@@ -236,17 +256,28 @@ def check_senders(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 def check_destinations(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """W012: mail goes to whom it is sent to."""
-    elsewhere = {redirect.EmailBackend: "is redirected", log.EmailBackend: "is logged, not sent"}
     return [
         Warning(
             f"Mail of {mailer.name} {what}.",
-            hint="That is for staging. In production send by mailbridge_django.EmailBackend.",
+            hint="That is for development and staging. In production send by"
+            " mailbridge_django.EmailBackend.",
             id="mailbridge.W012",
         )
-        for kind, what in elsewhere.items()
-        for mailer, _ in _ours(kind)
-        if kind is redirect.EmailBackend or not mailer.options.get("using")
+        for mailer, what in _elsewhere()
     ]
+
+
+def _elsewhere() -> Iterator[tuple[of_mail.Mailer, str]]:
+    """Mailers whose mail does not go where it is sent to, and what becomes of it."""
+    for mailer, _ in _ours(redirect.EmailBackend):
+        yield mailer, "is redirected"
+    for mailer, _ in _ours(log.EmailBackend):
+        if not mailer.options.get("using"):
+            yield mailer, "is logged, not sent"
+    # Other aliases of Django's backends are there on purpose.
+    for mailer in of_mail.mailers().values():
+        if mailer.alias in (None, "default") and mailer.backend in _OF_DJANGO:
+            yield mailer, _OF_DJANGO[mailer.backend]
 
 
 def _relays() -> Iterator[tuple[_Mailer, Relay]]:

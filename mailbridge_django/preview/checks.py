@@ -6,11 +6,12 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Tags, Warning, register
 
+from ..checks import TAG
 from ..outbox import BACKEND
 from ..settings import mailers, preview_permission
 
 
-@register(Tags.security, deploy=True)
+@register(TAG, Tags.security, deploy=True)
 def check_mailbox(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
     """W010: mail is captured, not sent. W011: others than developers may see the mailbox."""
     found: list[CheckMessage] = []

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import django
@@ -34,6 +36,16 @@ def _nobody_to_tell() -> Iterator[None]:
         yield
 
 
+def test_the_page_has_a_row_for_each() -> None:
+    root = Path(__file__).parents[2]
+    modules = [root / "mailbridge_django" / name for name in ("checks.py", "preview/checks.py")]
+    issued = {
+        id for path in modules for id in re.findall(r'id="(mailbridge\.\w+)"', path.read_text())
+    }
+    page = (root / "docs/reference/checks.md").read_text("utf-8")
+    assert re.findall(r"^\| `(mailbridge\.\w+)`", page, re.MULTILINE) == sorted(issued)
+
+
 def found(*, deploy: bool = False) -> list[str]:
     """The ids of our findings. Each has a hint."""
     messages = run_checks(tags=["mail"], include_deployment_checks=deploy)
@@ -53,8 +65,26 @@ def test_a_good_configuration(site: Configure) -> None:
 
 
 def test_the_backend_of_somebody_else() -> None:
-    with override_settings(EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend"):
+    with override_settings(EMAIL_BACKEND="django.core.mail.backends.smtp.EmailBackend"):
         assert found(deploy=True) == []
+
+
+@pytest.mark.parametrize("name", ["console", "dummy", "filebased", "locmem"])
+def test_mail_that_is_sent_to_nobody(name: str) -> None:
+    backend = f"django.core.mail.backends.{name}.EmailBackend"
+    with override_settings(EMAIL_BACKEND=backend):
+        assert found() == []
+        assert found(deploy=True) == ["W012"]
+
+
+@needs_mailers
+def test_another_mailer_may_send_to_nobody() -> None:
+    console = {"BACKEND": "django.core.mail.backends.console.EmailBackend"}
+    good = {"BACKEND": BACKEND, "OPTIONS": GOOD}
+    with override_settings(MAILERS={"default": good, "seen": console}):
+        assert found(deploy=True) == []
+    with override_settings(MAILERS={"default": console, "sent": good}):
+        assert found(deploy=True) == ["W012"]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +106,15 @@ def test_two_kinds_of_tls(site: Configure) -> None:
 def test_no_host(options: dict[str, Any]) -> None:
     with override_settings(MAILERS={"default": {"BACKEND": BACKEND, "OPTIONS": options}}):
         assert found() == ["E003"]
+
+
+def test_no_host_in_settings() -> None:
+    with override_settings(EMAIL_BACKEND=BACKEND, EMAIL_HOST=""):
+        assert found() == ["E003"]
+        with override_settings(MAILBRIDGE={"url": "smtp://mail.example.org"}):
+            assert found() == []
+    with override_settings(EMAIL_BACKEND=BACKEND, MAILBRIDGE="smtp://mail.example.org"):
+        assert found() == ["E001"]
 
 
 @pytest.mark.parametrize(
