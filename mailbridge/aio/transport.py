@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Self, TypeVar, cast
 
 from .. import attempt as tries
-from .. import policy
+from .. import forks, policy
 from ..convert import seconds
 from ..deadline import Deadline
 from ..envelope import Envelope
@@ -36,7 +36,15 @@ class AsyncTransport(Route[Connection]):
     """
 
     def _start(self) -> None:
+        self.after_fork()
+        forks.watch(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: no task runs on here, with the lock or in the kept connection."""
         self._lock = asyncio.Lock()
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.connection.close()
 
     async def __aenter__(self) -> Self:
         await self.open()

@@ -1,6 +1,7 @@
 """The asyncio classes with the blocking ones' interface, so that the same tests run on both.
 
-Each call runs the event loop until it is done; in between the loop stands still.
+Each call runs the event loop until it is done; in between the loop stands still. Calls that are
+made `side_by_side` are tasks of it.
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ import asyncio
 import functools
 import inspect
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any, Self, TypeVar
 
+import pytest
+
+import mailbridge
 from mailbridge import Relay, aio
 from mailbridge.aio import AsyncLMTP, AsyncSMTP, AsyncTransport
-from mailbridge.aio.pool import open_connection
+from mailbridge.aio.pool import open_connection, pool_for
+from tests.sync import support
 
 T = TypeVar("T")
 LOOPS = ["asyncio"]
@@ -32,9 +39,21 @@ class Loop:
 
             factory = uvloop.new_event_loop
         self._runner = asyncio.Runner(loop_factory=factory)
+        self._runner.get_loop()  # made now: what it opens is nobody's leak
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        loop = self._runner.get_loop()
+        if loop.is_running():  # for somebody else, who is called side by side with this one
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
         return self._runner.run(coroutine)
+
+    def side_by_side(self, works: Sequence[Callable[[], T]]) -> list[T]:
+        async def main() -> list[T]:
+            loop = asyncio.get_running_loop()
+            with ThreadPoolExecutor(len(works)) as threads:
+                return await asyncio.gather(*(loop.run_in_executor(threads, w) for w in works))
+
+        return self.run(main())
 
     def close_pools(self) -> None:
         self.run(self._close_pools())
@@ -62,6 +81,29 @@ class Loop:
 
     def open_connection(self, relay: Relay) -> Blocking:
         return Blocking(self, self.run(open_connection(relay)))
+
+    def pool_for(self, relay: Relay) -> Blocking:
+        async def find() -> Any:
+            return pool_for(relay)
+
+        return Blocking(self, self.run(find()))
+
+    def take_over(self, modules: Iterable[ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Put the asyncio side in place of the blocking one's names in these modules."""
+        replacements = {
+            "SMTP": self.smtp,
+            "SMTP_SSL": self.smtp_ssl,
+            "LMTP": self.lmtp,
+            "Transport": self.transport,
+            "close_pools": self.close_pools,
+            "open_connection": self.open_connection,
+            "pool_for": self.pool_for,
+            "side_by_side": self.side_by_side,
+        }
+        for place in (mailbridge, support, *modules):
+            for name, replacement in replacements.items():
+                if name in vars(place):
+                    monkeypatch.setattr(place, name, replacement)
 
     def _client(self, cls: type[AsyncSMTP], host: str = "", *args: Any, **kwargs: Any) -> Blocking:
         client = Blocking(self, cls(host, *args, **kwargs))
@@ -115,3 +157,16 @@ class Blocking:
 
 async def _next(results: Any) -> Any:
     return await anext(results, None)
+
+
+def collected(modules: Iterable[ModuleType], left_out: Collection[str]) -> dict[str, Any]:
+    """The tests of these modules under new names, and their fixtures; none about threads."""
+    found: dict[str, Any] = {}
+    for module in modules:
+        short = module.__name__.rpartition(".")[2]
+        for name, value in vars(module).items():
+            if type(value).__name__ == "FixtureFunctionDefinition":
+                found[name] = value
+            elif name.startswith("test_") and not (name in left_out or "thread" in name):
+                found[f"{short}__{name.removeprefix('test_')}"] = value
+    return found

@@ -8,13 +8,10 @@ is made, is left out.
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
 
 import pytest
 
-import mailbridge
-from tests.aio.facade import Loop
-from tests.sync import support
+from tests.aio.facade import Loop, collected
 
 NAMES = [
     *(
@@ -47,31 +44,9 @@ LEFT_OUT: set[str] = {
 }
 
 
-def _is_fixture(value: object) -> bool:
-    return type(value).__name__ == "FixtureFunctionDefinition"
-
-
-for module in MODULES:
-    short = module.__name__.rpartition(".")[2]
-    for name, value in vars(module).items():
-        if _is_fixture(value):
-            globals()[name] = value
-        elif name.startswith("test_") and not (name in LEFT_OUT or "thread" in name):
-            globals()[f"{short}__{name.removeprefix('test_')}"] = value
+globals().update(collected(MODULES, LEFT_OUT))
 
 
 @pytest.fixture(autouse=True)
 def _by_asyncio(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    replacements = {
-        "SMTP": loop.smtp,
-        "SMTP_SSL": loop.smtp_ssl,
-        "LMTP": loop.lmtp,
-        "Transport": loop.transport,
-        "close_pools": loop.close_pools,
-        "open_connection": loop.open_connection,
-    }
-    places: list[ModuleType] = [mailbridge, support, *MODULES]
-    for place in places:
-        for name, replacement in replacements.items():
-            if name in vars(place):
-                monkeypatch.setattr(place, name, replacement)
+    loop.take_over(MODULES, monkeypatch)

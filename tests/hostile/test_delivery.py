@@ -65,8 +65,9 @@ def test_no_second_copy_in_a_batch(way: str, end: str, lost: int) -> None:
     assert sorted(counted.taken) == [content for _, content in MAILS]
 
 
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["blocking", "asyncio"])
 @pytest.mark.parametrize("end", ["close", "reset", "garbage"])
-def test_no_second_copy_through_django(end: str) -> None:
+def test_no_second_copy_through_django(end: str, in_a_loop: bool) -> None:
     counted = Counted(CHUNKING, ENDS[end])
     configure()
     with RawServer(counted) as server:
@@ -82,15 +83,22 @@ def test_no_second_copy_through_django(end: str) -> None:
             django.core.mail.EmailMessage(f"{n}", "x", SENDER, [f"{n}@example.com"])
             for n in range(3)
         ]
+
+        def send() -> int:
+            if in_a_loop:
+                return asyncio.run(backend.asend_messages(messages))
+            return backend.send_messages(messages)
+
         with pytest.raises(mailbridge.DeliveryInDoubt):
-            backend.send_messages(messages)
+            send()
     assert [len(m.delivery_report.in_doubt) for m in messages] == [1, 0, 0]
     assert [len(m.delivery_report.accepted) for m in messages] == [0, 1, 1]
     assert len(counted.taken) == len(set(counted.taken)) == 3
 
 
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["blocking", "asyncio"])
 @pytest.mark.parametrize("end", ["close", "reset", "garbage"])
-def test_no_second_copy_through_flask(end: str) -> None:
+def test_no_second_copy_through_flask(end: str, in_a_loop: bool) -> None:
     counted = Counted(PIPELINING, ENDS[end])
     with RawServer(counted) as server:
         app = flask.Flask("hostile")
@@ -103,12 +111,16 @@ def test_no_second_copy_through_flask(end: str) -> None:
             MAIL_DEFAULT_SENDER=SENDER,
         )
         mail = mailbridge_flask.Mail(app)
+
+        def send(message: mailbridge_flask.Message) -> mailbridge.DeliveryReport:
+            return asyncio.run(mail.asend(message)) if in_a_loop else mail.send(message)
+
         with app.app_context():
             message = mailbridge_flask.Message("one", [TO], "text")
             with pytest.raises(mailbridge.DeliveryInDoubt):
-                mail.send(message)
+                send(message)
             assert len(counted.taken) == 1
-            mail.send(mailbridge_flask.Message("two", [TO], "text"))
+            send(mailbridge_flask.Message("two", [TO], "text"))
     assert len(counted.taken) == 2
 
 

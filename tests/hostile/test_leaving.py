@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -17,7 +18,7 @@ from mailbridge.sync.pool import pool_for
 from mailbridge.testing import TestCA
 from tests.hostile.servers import CHUNKING, IN_TURN, PIPELINING, Counted
 from tests.sync.servers import PATIENCE, Peer, RawServer
-from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, transport
+from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, side_by_side, transport
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +110,10 @@ def test_a_connection_that_was_left_is_replaced(
 
 @pytest.mark.parametrize("ehlo", [IN_TURN, PIPELINING, CHUNKING], ids=["turn", "group", "chunk"])
 @pytest.mark.parametrize("good_bye", ["421 4.7.0 one is enough", None], ids=["421", "closes"])
-def test_one_mail_a_connection_and_many_threads(
+def test_one_mail_a_connection_and_many_at_once(
     ehlo: tuple[str, ...], good_bye: str | None
 ) -> None:
-    """Each thread's mail arrives once, over no more connections at a time than are allowed."""
+    """Everybody's mail arrives once, over no more connections at a time than are allowed."""
     taken: list[bytes] = []
     present, most = 0, 0
     lock = threading.Lock()
@@ -135,19 +136,13 @@ def test_one_mail_a_connection_and_many_threads(
 
     with RawServer(one) as server:
         sender = transport(server, max_connections=3)
-        reports: list[mailbridge.DeliveryReport] = []
 
-        def work(n: int) -> None:
-            for k in range(3):
-                envelope = Envelope(SENDER, [f"{n}-{k}@example.com"])
-                reports.append(sender.attempt(envelope, b"%d-%d\r\n" % (n, k)))
+        def work(n: int) -> list[mailbridge.DeliveryReport]:
+            envelopes = [Envelope(SENDER, [f"{n}-{k}@example.com"]) for k in range(3)]
+            return [sender.attempt(each, b"%d-%d\r\n" % (n, k)) for k, each in enumerate(envelopes)]
 
-        threads = [threading.Thread(target=work, args=(n,)) for n in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert [str(r) for r in reports if not r.accepted] == []
+        reports = side_by_side([partial(work, n) for n in range(12)])
+        assert [str(r) for some in reports for r in some if not r.accepted] == []
         assert sorted(taken) == sorted(b"%d-%d\r\n" % (n, k) for n in range(12) for k in range(3))
         assert most <= 3
 
@@ -171,24 +166,11 @@ def test_a_server_that_never_begins_holds_nobody_for_long(ca: TestCA, never: str
             pool=PoolOptions(max_connections=2, breaker_failures=2, breaker_pause=30),
             ssl_context=ca.client_context(),
         )
-        errors: list[mailbridge.MailError] = []
-
-        def work() -> None:
-            try:
-                Transport(relay).send(ENVELOPE, CONTENT)
-            except mailbridge.MailError as error:
-                errors.append(error)
-
-        threads = [threading.Thread(target=work) for _ in range(20)]
         started = time.monotonic()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        reports = side_by_side([lambda: Transport(relay).attempt(ENVELOPE, CONTENT)] * 20)
         seconds = time.monotonic() - started
-        assert len(errors) == 20
-        assert all(error.report.not_attempted == (TO,) for error in errors)
-        told_at_once = [str(error) for error in errors if "not tried" in str(error)]
+        assert all(report.not_attempted == (TO,) for report in reports)
+        told_at_once = [str(r.error) for r in reports if "not tried" in str(r.error)]
         assert len(told_at_once) >= 14
         assert all("timed out after 0.3 s" in text for text in told_at_once)
         # One behind the other, two at a time, they would take ten times 0.3 s.

@@ -4,6 +4,8 @@ Never "accepted" for mail that the server did not take, never "not attempted", "
 "refused" for mail that it did, "in doubt" only once the content was handed over to its end. One
 test drives the session octet by octet without a socket, the other everything over real sockets:
 pool, pipelined batches, a second try on a fresh connection, retry and failover.
+
+``HYPOTHESIS_PROFILE=nightly pytest tests/hostile/test_model.py`` tries many.
 """
 
 from __future__ import annotations
@@ -13,13 +15,13 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mailbridge
@@ -44,10 +46,20 @@ from tests.hostile.model import ACTIONS, TRAP, Log, ModelServer, decisions
 
 T = TypeVar("T")
 
-BOUNDED = settings(settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick")))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
+EXAMPLES = {"quick": 150, "nightly": 20_000}
 RELAY = mailbridge.Relay(host="mx.example.org")
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
 WINDOWS = st.none() | st.integers(1, 5)
+
+
+def bounded(test: Callable[..., None]) -> Callable[..., None]:
+    """Try as many examples as the profile says, for as long as many of them take."""
+    quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    several = settings(max_examples=EXAMPLES[PROFILE], deadline=None, suppress_health_check=quiet)(
+        test
+    )
+    return several if PROFILE == "quick" else pytest.mark.timeout(0)(several)
 
 
 @dataclass(frozen=True)
@@ -258,7 +270,7 @@ def _transaction(mail: Written, session: Session) -> MailTransaction:
     return outgoing.transaction(session, RELAY)
 
 
-@BOUNDED
+@bounded
 @given(scenarios())
 def test_true_states_octet_by_octet(scenario: Scenario) -> None:
     log = Log()
@@ -349,7 +361,7 @@ def windowed(scenario: Scenario, log: Log, window: int) -> tuple[list[DeliveryRe
     return reports, shelf.line.offered
 
 
-@BOUNDED
+@bounded
 @given(scenarios(windowed=True), st.integers(1, 5))
 def test_true_states_in_a_window(scenario: Scenario, window: int) -> None:
     """Whole transactions without waiting: a refusal in front does not deliver to nobody."""
@@ -427,7 +439,7 @@ def _serve(sock: socket.socket, server: ModelServer) -> None:
             return
 
 
-@BOUNDED
+@bounded
 @given(scenarios(), st.booleans(), st.booleans(), WINDOWS)
 def test_true_states_over_sockets(
     scenario: Scenario, keep: bool, again: bool, window: int | None
@@ -436,7 +448,7 @@ def test_true_states_over_sockets(
     over_sockets(scenario, keep=keep, again=again, window=window)
 
 
-@BOUNDED
+@bounded
 @given(scenarios(), st.sampled_from(("535", "334", "454", *ACTIONS)))
 def test_true_states_behind_a_login_that_fails(scenario: Scenario, answer: str) -> None:
     """AUTH and an envelope in one write, to a server that takes mail from everybody."""

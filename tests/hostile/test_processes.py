@@ -11,18 +11,19 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import mailbridge
-from mailbridge import Relay, Transport, forks
+from mailbridge import AsyncTransport, Relay, Transport, forks
 from mailbridge.aio import pool as aio_pool
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer
 from tests.hostile.servers import PIPELINING, Counted
 from tests.sync.servers import PATIENCE, Peer, RawServer
-from tests.sync.support import CONTENT, ENVELOPE, TO, transport
+from tests.sync.support import CONTENT, ENVELOPE, TO, side_by_side, transport
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
 TOP = Path(__file__).parents[2]
@@ -68,6 +69,44 @@ def test_fork_while_a_thread_sends() -> None:
             sender.join()
         assert kind.taken == [b"the child's\r\n"]
         server.wait_until_closed(2)
+
+
+def test_fork_while_a_task_sends() -> None:
+    """A child of a loop, in the middle of a mail and after it, sends in a loop of its own."""
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def busy(peer: Peer) -> None:
+        peer.until("MAIL")
+        arrived.set()
+        go_on.wait(PATIENCE)
+        peer.say("250 Ok")
+        peer.until("QUIT")
+
+    kind = Counted(PIPELINING)
+
+    async def main(relay: Relay) -> None:
+        sender = AsyncTransport(relay)
+
+        def work() -> bool:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(5)  # a deadlock ends the child
+            return asyncio.run(sender.send(ENVELOPE, b"the child's\r\n")).accepted == (TO,)
+
+        async with sender:
+            sending = asyncio.create_task(sender.send(ENVELOPE, CONTENT))
+            assert await asyncio.to_thread(arrived.wait, PATIENCE)
+            assert _child(work) == 0
+            go_on.set()
+            assert (await sending).accepted == (TO,)
+            assert _child(work) == 0
+            assert (await sender.send(ENVELOPE, b"the parent's\r\n")).accepted == (TO,)
+        await aio_pool.close_pools()
+
+    with RawServer(busy, kind) as server:
+        asyncio.run(main(transport(server).relay))
+        assert kind.taken == [b"the child's\r\n"] * 2
+        assert server.peers[0].content == b"the parent's\r\n"
+        server.wait_until_closed(3)
 
 
 def test_fork_beside_an_asyncio_connection_that_was_closed(smtpd: ScriptedServer) -> None:
@@ -183,26 +222,40 @@ def test_a_dead_connection_is_followed_by_a_fresh_one_in_a_batch() -> None:
 
     with RawServer(dying, dying, kind) as server:
         sender = transport(server)
-        threads = [threading.Thread(target=sender.send, args=(ENVELOPE, b"x")) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        side_by_side([lambda: sender.send(ENVELOPE, b"x")] * 2)
         (report,) = sender.send_many([(ENVELOPE, CONTENT)])
         assert (report.accepted, report.attempts) == ((TO,), 2)
 
 
-def test_exit_does_not_wait_for_anybody() -> None:
+BLOCKING = """
+import sys, mailbridge
+
+transport = mailbridge.Transport(sys.argv[1])
+transport.open()
+other = mailbridge.SMTP(sys.argv[2], int(sys.argv[3]))
+envelope = mailbridge.Envelope("a@example.org", ["b@example.com"])
+transport.send(envelope, b"x")
+list(zip([1], transport.send_many([(envelope, b"y")] * 3)))
+"""
+IN_A_LOOP = """
+import asyncio, sys, mailbridge
+
+async def main():
+    transport = mailbridge.AsyncTransport(sys.argv[1])
+    await transport.open()
+    other = await mailbridge.AsyncSMTP(sys.argv[2], int(sys.argv[3]))
+    envelope = mailbridge.Envelope("a@example.org", ["b@example.com"])
+    await transport.send(envelope, b"x")
+    async for report in transport.send_many([(envelope, b"y")] * 3):
+        break
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("script", [BLOCKING, IN_A_LOOP], ids=["blocking", "asyncio"])
+def test_exit_does_not_wait_for_anybody(script: str) -> None:
     """An interpreter that ends with connections kept, at a server that never answers QUIT."""
-    script = (
-        "import sys, mailbridge\n"
-        "transport = mailbridge.Transport(sys.argv[1])\n"
-        "transport.open()\n"
-        "other = mailbridge.SMTP(sys.argv[2], int(sys.argv[3]))\n"
-        "envelope = mailbridge.Envelope('a@example.org', ['b@example.com'])\n"
-        "transport.send(envelope, b'x')\n"
-        "list(zip([1], transport.send_many([(envelope, b'y')] * 3)))\n"
-    )
     with ScriptedServer() as smtpd:
         smtpd.silent("QUIT")
         addresses = [f"{smtpd.url}?tls=none", smtpd.host, str(smtpd.port)]
@@ -281,8 +334,8 @@ def _get(port: int, page: str) -> str:
         connection.close()
 
 
-def test_threads_leave_no_socket_open(smtpd: ScriptedServer) -> None:
-    """Failed and successful mails of many threads: afterwards no descriptor is left."""
+def test_no_socket_is_left_open(smtpd: ScriptedServer) -> None:
+    """Failed and successful mails, many at once: afterwards no descriptor is left."""
     smtpd.drop("CONTENT", times=3)
     smtpd.reply("MAIL", "421 4.3.2 bye", times=3)
     smtpd.refuse("refused@example.com")
@@ -297,11 +350,7 @@ def test_threads_leave_no_socket_open(smtpd: ScriptedServer) -> None:
             to = "refused@example.com" if n == 2 else f"{name}-{n}@example.com"
             sender.attempt(mailbridge.Envelope("a@example.org", [to]), CONTENT)
 
-    threads = [threading.Thread(target=work, args=(f"t{n}",)) for n in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    side_by_side([partial(work, f"t{n}") for n in range(8)])
     assert len({m.recipients for m in smtpd.messages}) == len(smtpd.messages)
     assert pool_for(sender.relay).close() is None
     smtpd.stop()

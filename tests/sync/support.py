@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
 
 from mailbridge import SMTP, Envelope, Relay, Transport
 from mailbridge.testing import ScriptedServer
@@ -11,6 +13,9 @@ SENDER, TO, CC = "a@example.org", "b@example.com", "c@example.com"
 ENVELOPE = Envelope(SENDER, [TO])
 BOTH = Envelope(SENDER, [TO, CC])
 CONTENT = b"Subject: test\r\n\r\ntext\r\n"
+
+
+T = TypeVar("T")
 
 
 class Server(Protocol):
@@ -42,3 +47,9 @@ def verbs(server: ScriptedServer) -> list[str]:
     """The verbs of the commands that the server was sent; not QUIT, whose answer nobody awaits."""
     verbs = [line.split(" ")[0].upper() for line in heard(server) if not line.startswith("<")]
     return [verb for verb in verbs if verb != "QUIT"]
+
+
+def side_by_side(works: Sequence[Callable[[], T]]) -> list[T]:
+    """What each of these returns, all of them called at once, in a thread each."""
+    with ThreadPoolExecutor(len(works)) as threads:
+        return [each.result() for each in [threads.submit(work) for work in works]]
