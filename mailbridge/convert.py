@@ -6,6 +6,7 @@ Each function takes the name of the option for its error, an OptionError (a Valu
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import pkgutil
 import re
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 from .errors import OptionError
 from .host import parse_port
 
+# poll() takes the milliseconds as a C int; sockets refuse a longer time-out, too.
+LONGEST = 2_147_483
 _DIGITS = re.compile(r"[0-9]{1,20}")
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -28,12 +31,20 @@ def seconds(name: str, value: object) -> float | None:
     try:
         seconds = float(value)  # type: ignore[arg-type]
     except OverflowError:
-        raise OptionError(f"{name} is too large a number of seconds") from None
+        seconds = math.inf
     except (TypeError, ValueError):
         raise OptionError(f"{name} {value!a:.40} is no number of seconds") from None
-    if not 0 < seconds < float("inf"):
+    if not seconds > 0:
         raise OptionError(f"{name} must be more than 0 seconds, not {value!r}")
+    if seconds > LONGEST:
+        raise OptionError(f"{name} is too large a number of seconds: {LONGEST} (24 days) at most")
     return seconds
+
+
+def endless(name: str, value: object) -> float:
+    """A positive number of seconds, which is infinite for None."""
+    unlimited = value is None or value == math.inf
+    return math.inf if unlimited else seconds(name, value) or math.inf
 
 
 def count(name: str, value: object) -> int:

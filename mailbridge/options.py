@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 from . import security
-from .convert import boolean, choice, count, limit, path, seconds, source_address, text, words
+from .convert import (
+    boolean,
+    choice,
+    count,
+    endless,
+    limit,
+    path,
+    seconds,
+    source_address,
+    text,
+    words,
+)
 from .dkim import DKIM_OPTIONS, Signer, with_signer
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
@@ -66,7 +77,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
-    """How connections are kept. Times are in seconds.
+    """How connections are kept. Times are in seconds, `math.inf` for no end.
 
     `max_connections` to the relay at a time, for the whole process; `wait_timeout` for one to
     become free. A connection is closed after `max_messages`, at `max_age`, or `idle_timeout`
@@ -89,7 +100,7 @@ class PoolOptions:
             object.__setattr__(self, name, count(name, getattr(self, name)))
         object.__setattr__(self, "max_messages", limit("max_messages", self.max_messages))
         for name in ("max_age", "idle_timeout", "wait_timeout", "breaker_pause"):
-            object.__setattr__(self, name, seconds(name, getattr(self, name)) or float("inf"))
+            object.__setattr__(self, name, endless(name, getattr(self, name)))
         rate = seconds("max_per_second", self.max_per_second)
         object.__setattr__(self, "max_per_second", rate)
 

@@ -6,6 +6,7 @@ added by the pools in `sync` and `aio`.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from . import forks, policy
-from .deadline import Deadline, is_over
+from .deadline import Deadline, is_over, shortest
 from .errors import ConnectError, MailError, PoolTimeout
 from .link import Link
 from .options import Relay
@@ -174,6 +175,11 @@ class Stock(Generic[L, T]):
             turn = make()
             self._queue.append(turn)
             return turn
+
+    def _patience(self, deadline: Deadline | None) -> float | None:
+        """For how many seconds to wait for a place. None is for ever."""
+        seconds = shortest(self.options.wait_timeout, deadline)
+        return None if seconds == math.inf else seconds
 
     def _leave_queue(self, turn: T) -> bool:
         """Wait no longer. False if the place was given in this very moment; then it is ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pickle
 import ssl
@@ -12,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from mailbridge import TLS, InvalidInput, OptionError, PortError, Relay, Secret, Timeouts
+from mailbridge import (
+    TLS,
+    InvalidInput,
+    OptionError,
+    PoolOptions,
+    PortError,
+    Relay,
+    Secret,
+    Timeouts,
+)
 from mailbridge.options import OPTION_NAMES
 from mailbridge.protocol.sasl import MECHANISMS
 from mailbridge.security import MECHANISM_NAMES
@@ -112,7 +122,10 @@ BAD = [
     ({"timeout": 0}, "timeout"),
     ({"timeout": -1}, "timeout"),
     ({"timeout": "nan"}, "timeout"),
-    ({"timeout": float("inf")}, "timeout"),
+    ({"timeout": float("inf")}, "timeout is too large a number of seconds: 2147483"),
+    ({"timeout": 10**400}, "timeout is too large"),
+    ({"reply_timeout": 2_147_484}, "reply_timeout is too large"),
+    ({"auth_pause": "1e18"}, "auth_pause is too large"),
     ({"timeout": [1]}, "timeout"),
     ({"reply_timeout": "x"}, "reply_timeout"),
     ({"timeouts": 5}, "timeouts"),
@@ -324,3 +337,13 @@ def test_numbers_that_python_cannot_read_or_write_are_errors_of_ours(
     for value in values:
         with pytest.raises(OptionError, match=name):
             Relay.from_options({name: value}, host="h")
+
+
+def test_pool_times_without_end_stay_so() -> None:
+    """None and infinity, also where the pool's other options are given beside them."""
+    pool = PoolOptions(max_age=None, wait_timeout=math.inf)  # type: ignore[arg-type]
+    relay = Relay.from_options(host="h", pool=pool, max_connections=3)
+    assert (relay.pool.max_age, relay.pool.wait_timeout) == (math.inf, math.inf)
+    assert relay.pool.max_connections == 3
+    with pytest.raises(OptionError, match="wait_timeout must be more than 0"):
+        PoolOptions(wait_timeout=0)

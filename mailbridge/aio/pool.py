@@ -7,11 +7,10 @@ comes by, and everything when the loop is shut down.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncGenerator
 
 from .. import logins, opening, stock
-from ..deadline import Deadline, shortest
+from ..deadline import Deadline
 from ..errors import MailError
 from ..options import Relay
 from ..protocol.transcript import Listener
@@ -79,9 +78,8 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         turn = self._enter(Turn)
         if turn is None:
             return
-        seconds = shortest(self.options.wait_timeout, deadline)
         try:
-            await asyncio.wait([turn.future], timeout=None if seconds == math.inf else seconds)
+            await asyncio.wait([turn.future], timeout=self._patience(deadline))
         except BaseException:
             # Cancelled: a place that nobody waits for any more must go to the next.
             if not self._leave_queue(turn):

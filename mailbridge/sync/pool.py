@@ -11,7 +11,7 @@ import threading
 import time
 
 from .. import logins, opening, stock
-from ..deadline import Deadline, shortest
+from ..deadline import Deadline
 from ..errors import MailError
 from ..options import Relay
 from ..protocol.transcript import Listener
@@ -62,8 +62,7 @@ class Pool(stock.Stock[Connection, threading.Event]):
         if turn is None:
             return
         try:
-            patience = shortest(self.options.wait_timeout, deadline)
-            if turn.wait(patience) or not self._leave_queue(turn):
+            if turn.wait(self._patience(deadline)) or not self._leave_queue(turn):
                 return
         except BaseException:
             # Interrupted: a place that nobody waits for any more must go to the next.

@@ -95,6 +95,23 @@ def test_waiting_for_a_connection_ends(loop: Loop) -> None:
         loop.run(main())
 
 
+@pytest.mark.parametrize("endless", [None, float("inf")])
+def test_waiting_for_a_connection_without_end(loop: Loop, endless: float | None) -> None:
+    async def main() -> None:
+        options = PoolOptions(max_connections=1, wait_timeout=endless)  # type: ignore[arg-type]
+        shared = relay(smtpd).using(pool=options)
+        async with AsyncTransport(shared):
+            waiting = asyncio.create_task(AsyncTransport(shared).send(ENVELOPE, CONTENT))
+            await until(lambda: waiting.done() or state_of(pool_for(shared)) == (1, 1))
+        assert (await waiting).accepted == (TO,)
+        async with AsyncTransport(shared):
+            with pytest.raises(mailbridge.PoolTimeout, match=r"deadline of 0\.05 s"):
+                await AsyncTransport(shared, deadline=0.05).send(ENVELOPE, CONTENT)
+
+    with ScriptedServer() as smtpd:
+        loop.run(main())
+
+
 def test_one_at_a_time_over_a_kept_connection(loop: Loop) -> None:
     """Tasks that share an open transport take turns, and a batch beside them is in no one's way."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -50,6 +51,21 @@ def test_waiting_for_a_connection_ends(smtpd: ScriptedServer) -> None:
     assert "max_connections" in str(caught.value)
     assert caught.value.report.not_attempted == (TO,)
     assert Transport(shared).send(ENVELOPE, CONTENT).accepted
+
+
+@pytest.mark.parametrize("endless", [None, float("inf")])
+def test_waiting_for_a_connection_without_end(smtpd: ScriptedServer, endless: float | None) -> None:
+    options = PoolOptions(max_connections=1, wait_timeout=endless)  # type: ignore[arg-type]
+    shared = relay(smtpd).using(pool=options)
+    pool = pool_for(shared)
+    with ThreadPoolExecutor(1) as threads:
+        with Transport(shared):
+            waiting = threads.submit(Transport(shared).send, ENVELOPE, CONTENT)
+            while not (pool._queue or waiting.done()):
+                pass
+        assert waiting.result().accepted == (TO,)
+    with Transport(shared), pytest.raises(mailbridge.PoolTimeout, match=r"deadline of 0\.05 s"):
+        Transport(shared, deadline=0.05).send(ENVELOPE, CONTENT)
 
 
 def test_a_connection_carries_so_many_mails(smtpd: ScriptedServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import mailbridge
 from mailbridge import link
+from mailbridge.convert import LONGEST
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import PATIENCE, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, transport
@@ -183,3 +184,9 @@ def test_quit_is_waited_for_briefly(smtpd: ScriptedServer, monkeypatch: pytest.M
     smtpd.silent("QUIT")
     with within(2):
         assert transport(smtpd, timeout=60).send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+def test_the_longest_time_can_be_waited(smtpd: ScriptedServer) -> None:
+    """What is taken as a time-out is none too long for anything that waits."""
+    relay = transport(smtpd, timeout=LONGEST, pool_timeout=LONGEST).relay
+    assert mailbridge.Transport(relay, deadline=LONGEST).send(ENVELOPE, CONTENT).accepted == (TO,)
