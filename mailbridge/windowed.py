@@ -63,7 +63,9 @@ class WindowedLine(Line):
         try:
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
-            return [*(yield from self.end()), not_attempted(envelope, error)]
+            reports = yield from self.end()
+            invalid = not_attempted(envelope, error)
+            return [*reports, self._sender.tell(invalid, time.monotonic())]
         deadline = self._sender.begin(self._within)
         if deadline is not None:
             outgoing = outgoing.by(deadline)

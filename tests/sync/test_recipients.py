@@ -106,7 +106,9 @@ def test_ignored_extensions_are_not_used(smtpd: ScriptedServer) -> None:
 @pytest.mark.parametrize("windowed", [{}, {"bdat_window": 2}], ids=["", "in a window"])
 def test_max_recipients(smtpd: ScriptedServer, windowed: dict[str, Any]) -> None:
     """One mail to more than the limit, each counted once: nobody gets it, and the next goes out."""
-    relay = Transport(transport(smtpd, **windowed).relay, max_recipients=3)
+    told: list[Any] = []
+    options = {"on_report": told.append, "name": "invitations"}
+    relay = Transport(transport(smtpd, **windowed).relay, max_recipients=3, **options)
     limit = "the mail has 4 recipients, and max_recipients allows 3; it was sent to nobody"
     too_many, enough = Envelope(SENDER, FIVE[:4]), Envelope(SENDER, [*FIVE[:3], FIVE[0]])
     for send in (relay.send, relay.attempt):
@@ -116,6 +118,8 @@ def test_max_recipients(smtpd: ScriptedServer, windowed: dict[str, Any]) -> None
     one, refused, last = relay.send_many([(enough, CONTENT), (too_many, CONTENT), (BOTH, CONTENT)])
     assert (one.accepted, last.accepted) == (FIVE[:3], (TO, CC))
     assert refused.not_attempted == FIVE[:4]
+    assert told == [one, refused, last]
+    assert {report.mailer for report in told} == {"invitations"}
     assert limit in str(refused.error)
     assert len(smtpd.messages) == 2
 
