@@ -20,6 +20,7 @@ from django.core.management.base import CommandParser
 import mailbridge
 from mailbridge import cli
 from mailbridge.catalogue import OF_RELAY, OF_TRANSPORT, Option, default_of
+from mailbridge.testing import __main__ as serving
 from mailbridge_django.conf import DJANGO_OPTIONS
 from mailbridge_django.management.commands.mailbridge import Command
 from mailbridge_flask.cli import mail_commands
@@ -99,6 +100,7 @@ def commands() -> Iterator[str]:
     yield "|---|---|---|"
     for name, parser in _subcommands(cli.parser()):
         yield from _rows(f"python -m mailbridge {name}", parser._actions)
+    yield from _rows("python -m mailbridge.testing", serving.parser()._actions)
     django = Command()
     parser = CommandParser(prog="manage.py mailbridge")
     django.add_arguments(parser)

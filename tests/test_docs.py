@@ -34,7 +34,9 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# ([\w/]+\.py)(?: \(Django (.+)\))?\n")
 PORT = "1025"
-NOT_RUN = re.compile(r"make (demo|test|lint|matrix)( ONCE=1)?|pip install \S+|cd \S+")
+NOT_RUN = re.compile(
+    r"make (demo|test|lint|matrix)( ONCE=1)?|pip install \S+|cd \S+|python -m mailbridge.testing .*"
+)
 # What a settings module needs besides mail, and the pages do not talk about.
 SETTINGS = "SECRET_KEY = 'x'\nROOT_URLCONF = 'urls'\nALLOWED_HOSTS = ['*']\nINSTALLED_APPS = []\n"
 

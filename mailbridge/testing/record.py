@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -59,7 +60,8 @@ class ReceivedMessage:
 class Record:
     """Messages and transcript, written by connection threads and read by the test's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_line: Callable[[str], object] | None = None) -> None:
+        self._on_line = on_line
         self._changed = threading.Condition()
         self._messages: list[ReceivedMessage] = []
         self._lines: list[str] = []
@@ -86,7 +88,7 @@ class Record:
         with self._changed:
             self._connections += 1
             self._last_number += 1
-            self._lines.append(f"[{self._last_number}] -- connected")
+            self._add([f"[{self._last_number}] -- connected"])
             return self._last_number
 
     def note(self, connection: int, side: Side, data: bytes | str) -> None:
@@ -94,7 +96,13 @@ class Record:
         text = data if isinstance(data, str) else data.decode("utf-8", "backslashreplace")
         lines = text.removesuffix("\r\n").split("\r\n")
         with self._changed:
-            self._lines.extend(f"[{connection}] {side} {_printable(line)}" for line in lines)
+            self._add([f"[{connection}] {side} {_printable(line)}" for line in lines])
+
+    def _add(self, lines: list[str]) -> None:
+        self._lines.extend(lines)
+        if self._on_line is not None:
+            for line in lines:
+                self._on_line(line)
 
     def accept(self, message: ReceivedMessage) -> None:
         """Keep ``message`` and wake those who wait for it."""

@@ -7,7 +7,7 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -32,7 +32,8 @@ class ScriptedServer(Script):
     STARTTLS and AUTH: those come with ``tls_context`` and with ``users`` (names to passwords, or to
     tokens for XOAUTH2 and OAUTHBEARER). ``require_tls`` and ``require_auth`` answer 530 until it
     is so, ``auth_needs_tls`` 538. ``strict_content`` refuses bare CR and LF in content. A client
-    that sends nothing for ``idle_timeout`` seconds is closed with 421.
+    that sends nothing for ``idle_timeout`` seconds is closed with 421. ``on_line`` is called with
+    each line of the transcript as it is added.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class ScriptedServer(Script):
         hostname: str = "scripted.example",
         strict_content: bool = True,
         idle_timeout: float = 30.0,
+        on_line: Callable[[str], object] | None = None,
     ) -> None:
         if tls_context is None and (implicit_tls or require_tls):
             raise ValueError("implicit_tls and require_tls need a tls_context")
@@ -73,7 +75,7 @@ class ScriptedServer(Script):
             idle_timeout=idle_timeout,
             certificate=_certificate(mechanisms, tls_context),
         )
-        self._record = Record()
+        self._record = Record(on_line)
         self._listener: _Listener | None = None
 
     # -- running
