@@ -32,8 +32,8 @@ def options(given: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
 
 def outbox_of(found: Mapping[str, Any]) -> MaildirOutbox:
-    """The outbox of these options: `path` is BASE_DIR / ".mailbox" unless given."""
-    path = found.get("path") or settings.base_dir() / ".mailbox"
+    """The outbox of these options: `path` is ".mailbox" unless given, and relative to BASE_DIR."""
+    path = settings.base_dir() / (found.get("path") or ".mailbox")
     return _outbox(str(path), int(found.get("max_messages") or MAX_MESSAGES))
 
 

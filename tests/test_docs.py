@@ -4,8 +4,8 @@ Each page is run top to bottom in a process and a directory of its own, with a s
 place of ``localhost:1025`` (``example_project/relay.py``: who is refused there). A block that
 begins with ``# name.py`` becomes that file and is imported; ``(Django 6.1)`` behind the name
 limits it to that version. A ``text`` block is what the block above it prints, but for the way
-lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask``, ``pytest`` and
-``python manage.py`` are run.
+lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask``, ``pytest``,
+``django-admin`` and ``python manage.py`` are run. A ``settings.py`` that is there is added to.
 """
 
 from __future__ import annotations
@@ -137,15 +137,17 @@ def python(where: str, text: str, names: dict[str, object]) -> str:
         return ""
     path = Path(file[1])
     path.parent.mkdir(parents=True, exist_ok=True)
+    module = ".".join(path.with_suffix("").parts)
     if path.name == "settings.py":
-        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        path.write_text(SETTINGS + text)
+        os.environ["DJANGO_SETTINGS_MODULE"] = module
+        before = path.read_text() if path.exists() else SETTINGS
+        path.write_text(before + text)
         django.setup()
     else:
         path.write_text(text)
         importlib.invalidate_caches()
         if path.name != "manage.py":
-            importlib.import_module(".".join(path.with_suffix("").parts))
+            importlib.import_module(module)
     return ""
 
 
@@ -154,7 +156,9 @@ def shell(line: str) -> str:
         return ""
     line, _, fails = line.partition("  # exits with ")
     command = line.split()
-    assert command[0] in ("flask", "pytest") or command[:2] == ["python", "manage.py"], line
+    if command[0] == "django-admin":
+        command = ["python", "-m", "django", *command[1:]]
+    assert command[0] in ("flask", "pytest") or command[1] in ("manage.py", "-m"), line
     arguments = command[1:] if command[0] == "python" else ["-m", *command]
     if command[0] == "pytest":
         # Ours alone: the others of this environment cost seconds.

@@ -62,6 +62,12 @@ def test_it_sends_as_well_and_keeps_the_report(box: EmailBackend) -> None:
     assert "5.1.1 No such user" in page
 
 
+def test_a_path_is_relative_to_the_project(box: EmailBackend, tmp_path: Path) -> None:
+    with override_settings(BASE_DIR=tmp_path, MAILBRIDGE_OUTBOX={"path": "of/mine"}):
+        EmailBackend().send_messages([message()])
+    assert (tmp_path / "of" / "mine").is_dir()
+
+
 def test_a_wrong_option_is_named() -> None:
     with (
         override_settings(MAILBRIDGE_OUTBOX={"pth": "x"}),
