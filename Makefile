@@ -3,8 +3,11 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
-# What the test command gets on top, for example: make test ARGS="-x -k pool"
+# What the test command gets on top, for example: make test ARGS="-x -k pool", or ARGS="-n 0 --pdb"
 ARGS ?=
+# A process for each core, up to four. One that is done takes tests from another; those of a module
+# stay together, so that what a module sets up is set up once or twice.
+WORKERS := -n auto --maxprocesses 4 --dist worksteal
 # How long the soak lasts: make soak MINUTES=60
 MINUTES ?= 10
 
@@ -14,7 +17,7 @@ MINUTES ?= 10
 help:
 	@echo "make demo    send mail through a small SMTP server, show what arrived, and serve pages to look at"
 	@echo "             (make demo ONCE=1 runs through and ends)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests on all cores (make test ARGS='-n 0' takes one)"
 	@echo "make lint    check format, style and types"
 	@echo "make docs    build the documentation into docs/_build/html; warnings are errors"
 	@echo "make package build sdist and wheel into dist/, and try the wheel with each extra outside the checkout"
@@ -29,7 +32,7 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "test: runs the tests, in random order"
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTHON) -m pytest $(WORKERS) $(ARGS)
 
 lint: $(READY)
 	@echo "lint: checks format (ruff), style (ruff) and types (mypy, strict)"

@@ -6,24 +6,30 @@ full name, ``from tests.interop.postfix import start_postfix``.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 import mailbridge
+from tests.examples import settings_for
 
-# Few examples at each run, so that the whole stays quick; no deadline on a busy machine.
-settings.register_profile(
-    "mailbridge", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+# Few examples at each run, so that the whole stays quick.
+settings.register_profile("mailbridge", settings_for(60))
 settings.load_profile("mailbridge")
 
 pytest_plugins = ["pytester"]
 if not entry_points(group="pytest11", name="mailbridge"):
     # A checkout that nobody has installed has no entry points.
     pytest_plugins.append("mailbridge.testing.plugin")
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests stay to the end: no garbage collection need look at them again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,6 @@
-"""The tests of the blocking side and every conversation, run against asyncio and uvloop.
+"""The tests of the blocking side and every conversation, run against asyncio.
+
+Those that depend on the loop are run against uvloop as well: see `conftest.ON_ONE_LOOP`.
 
 The same functions: their module's SMTP and Transport are replaced by the asyncio ones behind a
 blocking interface (`tests/aio/facade.py`). What is about threads, or about how the blocking side

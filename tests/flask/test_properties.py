@@ -9,10 +9,11 @@ from email.utils import collapse_rfc2231_value, parseaddr
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailbridge_flask import Attachment, BadHeaderError, Message
+from tests.examples import examples
 
 texts = st.one_of(
     st.text(max_size=200),
@@ -131,7 +132,7 @@ def test_filename(name: str) -> None:
 
 
 @given(st.text(max_size=300), charsets)
-@settings(max_examples=50)
+@examples(50)
 def test_body(text: str, charset: str | None) -> None:
     result = written(body=text, charset=charset)
     assert result is not None
@@ -143,7 +144,7 @@ def test_body(text: str, charset: str | None) -> None:
 
 
 @given(texts)
-@settings(max_examples=50)
+@examples(50)
 def test_content_type(text: str) -> None:
     result = written(attachments=[Attachment("a", f"image/png{text}", b"x")])
     if result is not None:

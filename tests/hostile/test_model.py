@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mailbridge
@@ -42,24 +41,15 @@ from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
 from mailbridge.stock import Lease, Stock
 from mailbridge.windowed import WindowedLine
+from tests.examples import examples
 from tests.hostile.model import ACTIONS, TRAP, Log, ModelServer, decisions
 
 T = TypeVar("T")
 
-PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "quick")
-EXAMPLES = {"quick": 150, "nightly": 20_000}
+bounded = examples(150)
 RELAY = mailbridge.Relay(host="mx.example.org")
 EXTENSIONS = ("PIPELINING", "CHUNKING", "8BITMIME", "SIZE", "ENHANCEDSTATUSCODES")
 WINDOWS = st.none() | st.integers(1, 5)
-
-
-def bounded(test: Callable[..., None]) -> Callable[..., None]:
-    """Try as many examples as the profile says, for as long as many of them take."""
-    quiet = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
-    several = settings(max_examples=EXAMPLES[PROFILE], deadline=None, suppress_health_check=quiet)(
-        test
-    )
-    return several if PROFILE == "quick" else pytest.mark.timeout(0)(several)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,13 @@ plugin {{
   quota = maildir:User quota
 }}
 disable_plaintext_auth = no
+auth_failure_delay = 0
 auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256
+service anvil {{
+  unix_listener anvil-auth-penalty {{
+    mode = 0
+  }}
+}}
 service auth {{
   inet_listener {{
     address = 127.0.0.1

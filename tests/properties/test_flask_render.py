@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailbridge.protocol.content import canonical, stuffed, stuffed_pieces
 from mailbridge_flask import Attachment, Message, compose, fastpath, headers
+from tests.examples import examples
 from tests.properties.meaning import OF_THE_PART, field_meaning, meaning, parsed
 from tests.properties.messages import (
     any_addresses,
@@ -30,7 +31,7 @@ from tests.properties.messages import (
 
 # Hundreds of examples of everything there is: a busy machine takes its time.
 pytestmark = pytest.mark.timeout(300)
-many = settings(max_examples=400, deadline=None)
+many = examples(400)
 
 pairs = st.tuples(nice_lines | hostile | any_text, local_parts.map("{}@example.org".format))
 people = nice_addresses | st.tuples(nice_lines, nice_addresses)

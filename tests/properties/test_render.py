@@ -9,12 +9,12 @@ import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.utils.encoding import punycode
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import tests.django.conftest  # noqa: F401 - configures the settings
 from mailbridge.protocol.content import canonical, stuffed, stuffed_pieces
 from mailbridge_django.fastpath import MODERN_DJANGO, render
+from tests.examples import examples
 from tests.properties.meaning import field_meaning, meaning, older_meaning, parsed
 from tests.properties.messages import (
     alternatives,
@@ -30,7 +30,7 @@ from tests.properties.messages import (
 
 # Hundreds of examples of everything there is: a busy machine takes its time.
 pytestmark = pytest.mark.timeout(300)
-many = hypothesis_settings(max_examples=400, deadline=None)
+many = examples(400)
 
 
 def django_content(message: EmailMessage) -> bytes:

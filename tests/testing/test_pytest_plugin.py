@@ -17,7 +17,7 @@ INSTALLED = bool(entry_points(group="pytest11", name="mailbridge"))
 
 INI = """
     [pytest]
-    addopts = -p no:randomly -p no:cacheprovider {more}
+    addopts = -p no:randomly -p no:cacheprovider -p no:hypothesispytest {more}
     filterwarnings = error
     {settings}
 """
