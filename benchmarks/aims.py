@@ -48,7 +48,7 @@ class Finding:
 
 
 TRIPS = "round trips"
-SMTPLIB, SOURCE = "× smtplib", "× smtp-source"
+SMTPLIB, SOURCE, AIOSMTPLIB = "× smtplib", "× smtp-source", "× aiosmtplib"
 DJANGO, FLASK = "× Django's own", "× Flask-Mail"
 WIRE = "× wire size"
 
@@ -76,8 +76,10 @@ GROUPS: dict[str, tuple[Aim, ...]] = {
     ),
     "core10": (Aim("batch-10k", "batch, 10 KiB: CPU a message", 0.38, SMTPLIB),),
     "asyncio": (
-        Aim("asyncio", "asyncio batch: CPU a message, asyncio's loop", 0.15, "× aiosmtplib"),
-        Aim("uvloop", "asyncio batch: CPU a message, uvloop", 0.15, "× aiosmtplib"),
+        Aim("asyncio-batch", "send_many(), asyncio's loop, 1 KiB: CPU a message", 0.15, AIOSMTPLIB),
+        Aim("asyncio-single", "send(), asyncio's loop, 1 KiB: CPU a message", 0.15, AIOSMTPLIB),
+        Aim("uvloop-batch", "send_many(), uvloop, 1 KiB: CPU a message", 0.15, AIOSMTPLIB),
+        Aim("uvloop-single", "send(), uvloop, 1 KiB: CPU a message", 0.15, AIOSMTPLIB),
     ),
     "render": (
         Aim("render-text", "rendering a text: CPU", 0.03, DJANGO),

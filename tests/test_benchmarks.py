@@ -85,7 +85,7 @@ def test_the_sink_takes_groups_chunks_and_data() -> None:
 
 def test_a_feature_that_is_not_there_is_reported() -> None:
     race = Race({"smtplib.single": [Cost(1, 1)]}, {"AsyncSMTP.single": "it is not there yet"})
-    found = race.finding("asyncio", "AsyncSMTP.single", "smtplib.single")
+    found = race.finding("asyncio-single", "AsyncSMTP.single", "smtplib.single")
     assert found.measured is None
     assert "not there yet" in table([found])
     with pytest.raises(Missing):

@@ -37,8 +37,9 @@ def on_loops(bench: Bench) -> Iterator[Finding]:
     for loop in ("asyncio", "uvloop"):
         job = Job(port=bench.servers.fastest.port, loop=loop)
         ours = ("AsyncTransport.batch", "AsyncTransport.single", "AsyncSMTP.single")
-        race = bench.race(dict.fromkeys(("aiosmtplib.single", *ours), job))
-        yield race.finding(loop, ours[0], "aiosmtplib.single")
+        race = bench.race(dict.fromkeys((*ours, "aiosmtplib.single", "smtplib.single"), job))
+        yield race.finding(f"{loop}-batch", "AsyncTransport.batch", "aiosmtplib.single")
+        yield race.finding(f"{loop}-single", "AsyncTransport.single", "aiosmtplib.single")
 
 
 def render(bench: Bench) -> Iterator[Finding]:
