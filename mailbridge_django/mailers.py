@@ -29,6 +29,7 @@ def backend(using: str, *, fail_silently: bool = False) -> Any:
     elif settings.has_mailers():
         from django.core.mail import mailers
 
+        _mailer(using)  # Its error names those that there are.
         made = mailers[using]
     else:
         made = _made(_mailer(using))

@@ -87,6 +87,15 @@ def test_a_wrong_password(smtpd: ScriptedServer, ca: TestCA) -> None:
     assert "-> Check user name and password" in render(findings)
 
 
+@pytest.mark.parametrize(("tls", "advice"), [("none", "ask for TLS"), ("starttls", "submission")])
+def test_a_server_without_a_login(ca: TestCA, tls: str, advice: str) -> None:
+    with ScriptedServer(tls_context=ca.server_context("127.0.0.1")) as server:
+        trust = {"ca_file": ca.ca_file} if tls == "starttls" else {"ca_file": None}
+        findings = probe(relay(server, ca, username="u", password=PASSWORD, tls=tls, **trust))
+    assert outcomes(findings)["auth"] == "failed"
+    assert advice in str(step(findings, "auth").advice)
+
+
 def test_a_certificate_that_nobody_vouches_for(smtpd: ScriptedServer, ca: TestCA) -> None:
     findings = probe(relay(smtpd, ca, ca_file=None))
     assert outcomes(findings)["tls"] == "failed"

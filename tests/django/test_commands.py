@@ -47,10 +47,17 @@ def test_a_backend_of_somebody_elses(site: Configure) -> None:
         else override_settings(
             MAILERS={"default": {"BACKEND": "django.core.mail.backends.locmem.EmailBackend"}}
         ),
-        pytest.raises(CommandError, match="is no backend of mailbridge's") as caught,
+        pytest.raises(CommandError, match="is none of mailbridge's") as caught,
     ):
         check()
     assert caught.value.returncode == 2
+
+
+def test_a_mailbox_that_sends_nothing() -> None:
+    backend = "mailbridge_django.backends.outbox.EmailBackend"
+    with override_settings(**{SETTING: {"default": {"BACKEND": backend}}}):
+        with pytest.raises(CommandError, match="sends to no server"):
+            check("--using", "default")
 
 
 SETTING = "MAILERS" if django.VERSION >= (6, 1) else "MAILBRIDGE_MAILERS"
@@ -61,7 +68,9 @@ def test_an_alias(smtpd: ScriptedServer) -> None:
     entry = {"BACKEND": "mailbridge_django.EmailBackend", "OPTIONS": options}
     with override_settings(**{SETTING: {"default": entry, "bulk": entry}}):
         assert check("--using", "bulk").endswith("All is well.\n")
-        with pytest.raises(CommandError, match="nobody") as caught:
+        with pytest.raises(
+            CommandError, match=r"'nobody', which is not in MAIL\w+ \('def"
+        ) as caught:
             check("--using", "nobody")
         assert caught.value.returncode == 2
 

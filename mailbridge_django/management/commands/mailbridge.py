@@ -60,8 +60,9 @@ def senders(backend: Any) -> list[EmailBackend]:
     found = [each for each in _all(backend) if isinstance(each, EmailBackend)]
     if not found:
         kind = type(backend)
+        what = "sends to no server" if isinstance(backend, Wrapper) else "is none of mailbridge's"
         raise CommandError(
-            f"{kind.__module__}.{kind.__qualname__} is no backend of mailbridge's", returncode=2
+            f"The backend {kind.__module__}.{kind.__qualname__} {what}.", returncode=2
         )
     return found
 
