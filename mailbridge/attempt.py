@@ -74,14 +74,15 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
             yield Pace(stock, outgoing.deadline)
         lease.use.messages += 1
         mail = outgoing.transaction(session, stock.relay)
-        dialogue = delivery.deliver(session, mail, last=not lease.fit())
+        dialogue = delivery.deliver(session, mail, last=not lease.room())
         report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)
     except BaseException as stopped:
         describe_stopped(stopped, outgoing, stock.relay, session.transcript)
         raise
-    stock.learn(report)
+    if stock.bucket is not None:
+        stock.learn(report)
     report.reused = lease.use.messages > 1
     return describe(report, outgoing, stock.relay, session.transcript)
 
@@ -112,6 +113,8 @@ def _once(
 
 def is_stale(report: DeliveryReport, outgoing: Outgoing) -> bool:
     """True if the connection was dead before, and there is time for another."""
+    if report.error is None:
+        return False
     return policy.was_stale(report) and not is_over(outgoing.deadline)
 
 

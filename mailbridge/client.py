@@ -81,7 +81,6 @@ class BaseClient(Generic[L]):
         name, port = parse_host(name), port or self.default_port
         self._host, self._port = name, port
         self._session = Session(lmtp=self._lmtp)
-        self._session.transcript.listener = self._show
         if self.debuglevel:
             self._print_debug("connect:", (name, port))
         return name, port
@@ -138,6 +137,11 @@ class BaseClient(Generic[L]):
             host=host_and_port(self._host, self._port) if self._host else None,
             transcript=self._session.transcript.lines(),
         )
+
+    def _listen(self) -> None:
+        """Be told of the dialogue if it is to be shown; `debuglevel` may change at any time."""
+        if self.debuglevel and self._session.transcript.listener is None:
+            self._session.transcript.listener = self._show
 
     def _show(self, side: str, lines: list[str]) -> None:
         if self.debuglevel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from ipaddress import ip_address
 
@@ -23,6 +24,7 @@ def check_helo_name(name: str) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=1024)
 def host_and_port(host: str, port: int) -> str:
     """``host:port``, with brackets round an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -12,6 +12,7 @@ from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
 from .outgoing import Content, Outgoing, describe, not_attempted
 from .protocol import delivery
+from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .report import DeliveryReport, OnRefused
 
@@ -119,39 +120,42 @@ class Line:
         begun, self._begun = self._begun, None
         stock = self._stock
         try:
-            if self._lease is None:
-                self._lease = yield Lend(stock, fresh, outgoing.deadline, mail_follows=not fresh)
-            lease: AnyLease = self._lease
+            lease: AnyLease | None = self._lease
+            room = 0.0 if lease is None else lease.room()
+            if lease is None or not (room or begun):
+                self.close()
+                lease = self._lease = yield Lend(
+                    stock, fresh, outgoing.deadline, mail_follows=not fresh
+                )
+                room = lease.room()
             if stock.bucket is not None:
                 yield Pace(stock, outgoing.deadline)
-            session = lease.connection.session
+            session, use = lease.connection.session, lease.use
             mail = begun or outgoing.transaction(session, stock.relay)
-            ahead = self._ahead(lease, following)
-            lease.use.messages += 1
+            ahead = self._ahead(session, following) if room > 1 else None
+            use.messages += 1
             dialogue = delivery.deliver(
-                session, mail, ahead, leave_reset=following is not None, last=not lease.fit()
+                session, mail, ahead, leave_reset=following is not None, last=room <= 1
             )
             report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
         except (MailError, InvalidInput) as error:
-            if self._lease is not None and not self._lease.fit():
+            if self._lease is not None and not self._lease.room():
                 self.close()
             return not_attempted(outgoing, error, stock.relay), False
-        stock.learn(report)
+        if stock.bucket is not None:
+            stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)
-        report.reused = lease.use.messages > 1
+        report.reused = use.messages > 1
         if ahead is not None and ahead.begun:
             self._begun = ahead
-        stale = (lease.reused or lease.use.messages > 1) and is_stale(report, outgoing)
-        if not lease.fit():
+        stale = (lease.reused or report.reused) and is_stale(report, outgoing)
+        if room <= 1 or not session.alive:
             self.close()
         return report, stale
 
-    def _ahead(self, lease: AnyLease, following: Outgoing | None) -> MailTransaction | None:
+    def _ahead(self, session: Session, following: Outgoing | None) -> MailTransaction | None:
         """The transaction that may be begun behind this one's content."""
-        session = lease.connection.session
         if following is None or not session.pipelining:
-            return None
-        if not lease.fit(mails=2):
             return None
         try:
             return following.transaction(session, self._stock.relay)

@@ -295,6 +295,10 @@ class Relay:
         except ValueError:
             return False
 
+    def __hash__(self) -> int:
+        # Asked for with every mail; those that are equal in these mostly are in all.
+        return hash((self.host, self.port, self.username))
+
     def __repr__(self) -> str:
         scheme = "lmtp" if self.lmtp else "smtps" if self.tls is TLS.IMPLICIT else "smtp"
         user = f"{quote(self.username, safe='')}:***@" if self.username else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import IO
 
 from .deadline import Deadline
@@ -30,18 +29,22 @@ logger = logging.getLogger("mailbridge")
 Content = bytes | bytearray | memoryview | str | IO[bytes] | Iterable[bytes] | Body
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Outgoing:
-    """One mail as `Transport.send` takes it. Raises InvalidInput for what no server could take."""
+    """One mail as `Transport.send` takes it. Raises InvalidInput for what no server could take.
 
-    envelope: Envelope
-    content: Body
-    mail_options: tuple[str, ...]
-    rcpt_options: tuple[str, ...]
-    on_refused: OnRefused
-    deadline: Deadline | None
-    hooks: Hooks | None
-    attempt: int
+    A value: `only`, `after` and `by` give another one.
+    """
+
+    __slots__ = (
+        "attempt",
+        "content",
+        "deadline",
+        "envelope",
+        "hooks",
+        "mail_options",
+        "on_refused",
+        "rcpt_options",
+    )
 
     def __init__(
         self,
@@ -53,17 +56,18 @@ class Outgoing:
         deadline: Deadline | None = None,
         hooks: Hooks | None = None,
     ) -> None:
-        put = object.__setattr__
-        put(self, "envelope", envelope)
-        put(self, "content", body(content))
-        # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
-        put(self, "mail_options", check_parameters(mail_options, smtputf8=True))
-        put(self, "rcpt_options", check_parameters(rcpt_options, smtputf8=True))
-        put(self, "on_refused", on_refused)
-        put(self, "deadline", deadline)
-        put(self, "hooks", hooks)
-        put(self, "attempt", 1)
-        if self.mail_options or self.rcpt_options:
+        self.envelope = envelope
+        self.content = body(content)
+        self.mail_options: tuple[str, ...] = ()
+        self.rcpt_options: tuple[str, ...] = ()
+        self.on_refused = on_refused
+        self.deadline = deadline
+        self.hooks = hooks
+        self.attempt = 1
+        if mail_options or rcpt_options:
+            # UTF-8 in a parameter is judged when it is known whether SMTPUTF8 is used.
+            self.mail_options = check_parameters(mail_options, smtputf8=True)
+            self.rcpt_options = check_parameters(rcpt_options, smtputf8=True)
             _check_options(envelope, self.mail_options, self.rcpt_options)
 
     @property
@@ -77,27 +81,21 @@ class Outgoing:
         return not (self.content.is_ascii or header_of(self.content.pieces()).isascii())
 
     def only(self, recipients: Iterable[str]) -> Outgoing:
-        """The same mail for some of its recipients."""
-        return Outgoing(
-            self.envelope.only(recipients),
-            self.content,
-            self.mail_options,
-            self.rcpt_options,
-            self.on_refused,
-            self.deadline,
-            self.hooks,
-        )
+        """The same mail for some of its recipients, and at its first attempt."""
+        return self._but(envelope=self.envelope.only(recipients), attempt=1)
 
     def after(self, attempts: int) -> Outgoing:
         """The same mail, after so many attempts."""
-        changed = copy.copy(self)
-        object.__setattr__(changed, "attempt", attempts + 1)
-        return changed
+        return self._but(attempt=attempts + 1)
 
     def by(self, deadline: Deadline | None) -> Outgoing:
         """The same mail, with that deadline."""
+        return self._but(deadline=deadline)
+
+    def _but(self, **changes: object) -> Outgoing:
         changed = copy.copy(self)
-        object.__setattr__(changed, "deadline", deadline)
+        for name, value in changes.items():
+            setattr(changed, name, value)
         return changed
 
     def transaction(self, session: Session, relay: Relay) -> MailTransaction:
@@ -107,32 +105,20 @@ class Outgoing:
         asks for and the server does not offer; InvalidInput for content that cannot be
         re-encoded for it, or with the relay's `strict` is not to be, or cannot be signed.
         """
-        envelope, mail_options = self.envelope, self.mail_options
-        extensions = session.extensions
-        unreachable: list[Address] = []
-        if envelope.needs_smtputf8 or self.has_utf8_header:
+        envelope, content, options = self.envelope, self.content, self.mail_options
+        extensions, utf8_header = session.extensions, self.has_utf8_header
+        unreachable: Sequence[Address] = ()
+        if utf8_header or envelope.needs_smtputf8:
             if extensions.offers("SMTPUTF8"):
-                if "SMTPUTF8" not in mail_options:
-                    mail_options = (*mail_options, "SMTPUTF8")
-            elif envelope.reverse_path and envelope.reverse_path.needs_smtputf8:
-                raise NotSupported(
-                    f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
-                )
-            elif self.has_utf8_header:
-                error = NotSupported("the header has octets outside ASCII, which needs SMTPUTF8")
-                error.advice = "Write the field as encoded-words (RFC 2047)"
-                raise error
+                options = options if "SMTPUTF8" in options else (*options, "SMTPUTF8")
             else:
-                unreachable = [a for a in envelope.forward_paths if a.needs_smtputf8]
-        content = self.content
+                unreachable = _without_smtputf8(envelope, utf8_header)
         changes: tuple[str, ...] = ()
-        if content.long_lines or not content.is_ascii:
-            if isinstance(content, Binary):
-                mail_options = (*mail_options, "BODY=BINARYMIME")
-            else:
-                utf8 = "SMTPUTF8" if self.has_utf8_header else "8BITMIME"
-                takes = extensions.offers(utf8)
-                content, changes = fitted(content, eight_bit=takes, strict=relay.strict)
+        if isinstance(content, Binary):
+            options = (*options, "BODY=BINARYMIME")
+        elif content.long_lines or not content.is_ascii:
+            takes = extensions.offers("SMTPUTF8" if utf8_header else "8BITMIME")
+            content, changes = fitted(content, eight_bit=takes, strict=relay.strict)
         if relay.dkim is not None:
             if isinstance(content, Binary):
                 # RFC 6376 section 5.3: on its way it may have to be encoded.
@@ -142,8 +128,8 @@ class Outgoing:
         esmtp = envelope.esmtp
         if esmtp is not None:
             check_offered(esmtp, extensions)
-            mail_options = (*mail_options, *esmtp.mail_parameters())
-        mail = plan(session, envelope, content, mail_options, self.rcpt_options)
+            options = (*options, *esmtp.mail_parameters())
+        mail = plan(session, envelope, content, options, self.rcpt_options)
         mail.changes = changes
         if esmtp is not None:
             mail.rcpt_parameters_of = esmtp.rcpt_parameters
@@ -156,6 +142,19 @@ class Outgoing:
             told = self.message_id, envelope.sender, (), relay.address, self.attempt
             mail.witness = Witness(self.hooks, Handover(*told))
         return mail
+
+
+def _without_smtputf8(envelope: Envelope, utf8_header: bool) -> Sequence[Address]:
+    """The recipients that are out of reach. Raises NotSupported if that is all of them."""
+    if envelope.reverse_path and envelope.reverse_path.needs_smtputf8:
+        raise NotSupported(
+            f"the sender {envelope.sender} needs SMTPUTF8, which the server does not offer"
+        )
+    if utf8_header:
+        error = NotSupported("the header has octets outside ASCII, which needs SMTPUTF8")
+        error.advice = "Write the field as encoded-words (RFC 2047)"
+        raise error
+    return [path for path in envelope.forward_paths if path.needs_smtputf8]
 
 
 def _check_options(
@@ -220,8 +219,8 @@ def describe_stopped(
 
 
 def warn_of_refused(report: DeliveryReport, on_refused: OnRefused) -> None:
-    """Log the recipients that a policy accepts to lose."""
-    if on_refused is OnRefused.RAISE_IF_ALL:
+    """Log the recipients that a policy accepts to lose, if it accepts this report."""
+    if on_refused is OnRefused.RAISE_IF_ALL and report.failure(on_refused) is None:
         for result in report:
             if result.state is not State.ACCEPTED:
                 logger.warning("%s: recipient not reached: %s", report.relay, result)

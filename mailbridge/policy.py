@@ -5,6 +5,7 @@ Functions of values and a clock reading: no lock, no sleep, no socket. Whoever a
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -149,17 +150,14 @@ class Use:
     messages: int = 0
 
 
-def is_fit(
-    use: Use, options: PoolOptions, now: float, mail_max: int | None = None, mails: int = 1
-) -> bool:
-    """True if a connection may carry that many mails more."""
-    messages = use.messages + mails
-    return (
-        (options.max_messages is None or messages <= options.max_messages)
-        and (mail_max is None or messages <= mail_max)
-        and now - use.opened < options.max_age
-        and now - use.last_used < options.idle_timeout
-    )
+def room(use: Use, options: PoolOptions, now: float, mail_max: int | None = None) -> float:
+    """How many mails more a connection may carry: 0 if it has aged, inf without a limit."""
+    if now - use.opened >= options.max_age or now - use.last_used >= options.idle_timeout:
+        return 0
+    most = options.max_messages
+    if mail_max is not None and (most is None or mail_max < most):
+        most = mail_max
+    return math.inf if most is None else max(0, most - use.messages)
 
 
 @dataclass(slots=True)

@@ -149,7 +149,10 @@ class DeliveryReport:
     @property
     def all_accepted(self) -> bool:
         """True if the server took responsibility for every recipient."""
-        return not [r for r in self.recipients.values() if r.state is not State.ACCEPTED]
+        for result in self.recipients.values():  # noqa: SIM110 - asked for with every mail
+            if result.state is not State.ACCEPTED:
+                return False
+        return True
 
     @property
     def accepted(self) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ class Route(Generic[L]):
 
     def _keep_again(self, lease: Lease[L]) -> bool:
         """Keep what was taken, unless it is replaced, or the transport was closed since."""
-        keeps = self._open and self._kept is None and lease.fit()
+        keeps = self._open and self._kept is None and lease.room() > 0
         if keeps:
             self._kept = lease
         return keeps
@@ -180,7 +180,7 @@ class Route(Generic[L]):
         lease: Any = self._kept
         stock = lease.stock
         report = yield from attempt.over(lease, outgoing)
-        if lease.fit():
+        if lease.room():
             return report
         # Its place in the pool is kept; only the connection is a new one.
         self._kept = None

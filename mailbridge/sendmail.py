@@ -144,6 +144,8 @@ class Submission:
     def outcome(self, report: DeliveryReport) -> dict[str, tuple[int, bytes]]:
         """What `sendmail` returns: the refused recipients. Raises what it raises."""
         error = report.error
+        if error is None and report.all_accepted:
+            return {}
         # A 421 in the middle of the recipients: nobody got the mail, and each is told so.
         named = self._answers(r for r in report if r.reply is not None)
         closed = error.reply if isinstance(error, Disconnected) and named else None

@@ -52,12 +52,14 @@ class Lease(Generic[L]):
         self.pid = os.getpid()
         self.reused = False
 
-    def fit(self, mails: int = 1) -> bool:
-        """True if the connection may carry that many mails more."""
+    def room(self) -> float:
+        """How many mails more the connection may carry."""
         session = self.connection.session
-        return session.alive and policy.is_fit(
-            self.use, self.stock.options, time.monotonic(), session.extensions.mail_max, mails
-        )
+        if not session.alive:
+            return 0
+        extensions = session.extensions
+        mail_max = extensions.mail_max if "limits" in extensions else None
+        return policy.room(self.use, self.stock.options, time.monotonic(), mail_max)
 
     def give_back(self) -> None:
         """Let the connection serve others, or close it if it is not fit for that."""
@@ -99,7 +101,7 @@ class Stock(Generic[L, T]):
             return  # Lent before a fork: not this process's to use, and closed already.
         lease.use.last_used = time.monotonic()
         lease.reused = True
-        if self._keeps and lease.connection.session.usable and lease.fit():
+        if self._keeps and lease.connection.session.usable and lease.room():
             lease.connection.session.transcript.listener = None
             with self._lock:
                 self._idle.append(lease)
@@ -116,8 +118,9 @@ class Stock(Generic[L, T]):
     def sweep(self) -> None:
         """Close idle connections that have aged."""
         with self._lock:
-            aged = [lease for lease in self._idle if not lease.fit()]
-            self._idle = [lease for lease in self._idle if lease not in aged]
+            aged = [lease for lease in self._idle if not lease.room()]
+            for lease in aged:
+                self._idle.remove(lease)
         for lease in aged:
             lease.connection.leave()
 

@@ -97,7 +97,7 @@ class WindowedLine(Line):
     ) -> Steps[list[DeliveryReport]]:
         """Send a mail, in the window if it may. Returns the reports on those before it."""
         reports: list[DeliveryReport] = []
-        if self._lease is not None and not self._lease.fit():
+        if self._lease is not None and not self._lease.room():
             reports += yield from self.end()
             self.close()
         try:

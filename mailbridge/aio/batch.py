@@ -42,8 +42,7 @@ class Batch:
         chosen = self._in_tasks() if self._concurrency > 1 else self._in_line(self._mails)
         async with aclosing(chosen) as reports:
             async for report in reports:
-                if report.failure(self._on_refused) is None:
-                    warn_of_refused(report, self._on_refused)
+                warn_of_refused(report, self._on_refused)
                 yield report
 
     async def _in_tasks(self) -> AsyncGenerator[DeliveryReport]:

@@ -43,7 +43,7 @@ class Connection(Wire):
         self._dialogue, self._end, self._waiting_for = dialogue, None, None
         self._limit = limit
         try:
-            if self.session.idle and not self._looked:
+            if not self._looked and self.session.idle:
                 self._look()
             self._looked = False
             value = await self._run()
@@ -142,7 +142,8 @@ class Connection(Wire):
         if need is Need.TLS:
             return self._records is not None and self._records.established
         session = self.session
-        self._check_limit()
+        if self._limit is not None:
+            self._check_limit()
         self._write()
         if self._is_writing:
             if not (session.eof or session.answered_early):

@@ -138,6 +138,7 @@ class AsyncSMTP(BaseClient[Connection]):
             if connection is None:
                 conversation.close()
                 raise Disconnected("please run connect() first")
+            self._listen()
             try:
                 return await connection.run(conversation)
             finally:
@@ -159,6 +160,7 @@ class AsyncSMTP(BaseClient[Connection]):
         """
         line = self._raw(cmd, args)
         connection = self._open_connection()
+        self._listen()
         self._session.send(line)
         connection.flush()
 

@@ -170,7 +170,10 @@ class AsyncTransport(Route[Connection]):
             step = next(steps)
             while True:
                 try:
-                    result = await self._take(step)
+                    if isinstance(step, tries.Converse):
+                        result = await step.lease.connection.run(step.dialogue, step.deadline)
+                    else:
+                        result = await self._take(step)
                 except BaseException as error:
                     step = steps.throw(error)
                 else:
@@ -178,10 +181,8 @@ class AsyncTransport(Route[Connection]):
         except StopIteration as done:
             return cast(T, done.value)
 
-    async def _take(self, step: tries.Step) -> Any:
+    async def _take(self, step: tries.Lend | tries.Pace | tries.Try | policy.Retry) -> Any:
         match step:
-            case tries.Converse(lease, dialogue, deadline):
-                return await lease.connection.run(dialogue, deadline)
             case tries.Lend(pool, fresh, deadline, mail_follows):
                 return await pool.acquire(
                     fresh=fresh,

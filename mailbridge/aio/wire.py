@@ -167,10 +167,10 @@ class Wire(Link, asyncio.Protocol):
                     self._loop.call_soon(self._soon)
                 if self._goes_on_soon:
                     return
-                chunks = session.data_to_send()
-                if not chunks:
+                data = session.data_to_send()
+                if not data:
                     return
-                self._blocks.extend(_blocks(chunks[0] if len(chunks) == 1 else b"".join(chunks)))
+                self._blocks.extend(_blocks(data))
             if watchful:
                 # A server may cut content short, or refuse it in the middle.
                 self._look()

@@ -62,7 +62,7 @@ class Buffer:
 
     def pieces(self) -> Iterator[bytes]:
         """The content in slices."""
-        return pieces(self.data)
+        return iter((self.data,)) if self.size <= PIECE else pieces(self.data)
 
 
 class Binary:
@@ -184,7 +184,7 @@ def body(content: object) -> Body:
     """
     if isinstance(content, (bytes, bytearray, memoryview, str)):
         return Buffer(canonical(content))
-    if isinstance(content, (Buffer, File)) or hasattr(content, "pieces"):
+    if hasattr(content, "pieces"):
         return content  # type: ignore[return-value]
     if isinstance(content, io.TextIOBase):
         raise InvalidInput("the content is a file opened as text: open it with mode 'rb'")
@@ -214,15 +214,15 @@ def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
                 content[:100],
             )
         content = content.encode("ascii")
-    data = _with_crlf(bytes(content))
+    data = bytes(content)
+    line_ends = data.count(b"\r\n")
+    if line_ends != data.count(b"\n") or line_ends != data.count(b"\r"):
+        data = _with_crlf(data)
     return data if not data or data.endswith(b"\r\n") else data + b"\r\n"
 
 
 def _with_crlf(data: bytes) -> bytes:
-    line_ends = data.count(b"\r\n")
-    if line_ends != data.count(b"\n") or line_ends != data.count(b"\r"):
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
-    return data
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
 def has_long_line(data: bytes) -> bool:
@@ -269,7 +269,8 @@ def stuffed_pieces(content: Body) -> Iterable[bytes]:
         return chain(content.pieces(), (b".\r\n",))
     if content.size > PIECE:
         return _stuffed_in_pieces(content)
-    return (stuffed(b"".join(content.pieces())),)
+    data = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
+    return (stuffed(data),)
 
 
 def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ group is read, paired by counting, and only then judged. Without it the same com
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from ..errors import (
     DeliveryInDoubt,
@@ -15,15 +16,14 @@ from ..errors import (
     Disconnected,
     MessageRefused,
     ProtocolViolation,
-    SenderRefused,
     SendStopped,
 )
 from ..report import DeliveryReport, Phase, State
-from .command import DATA, RSET, Bdat, Content, Data, Need, Quit
+from .command import Bdat, Command, Content, Data, Need, Quit
 from .content import Body, Chunks, stuffed_pieces
 from .dialogue import reset
-from .mail import Group
-from .reply import Reply, closed_by
+from .group import ask_in_turn, begin, group_of, hear_group, is_granted, judge_envelope
+from .reply import Reply
 from .session import Dialogue, Session
 from .transaction import MailTransaction, Told, Witness
 
@@ -81,7 +81,7 @@ def _end_login(session: Session, mail: MailTransaction) -> Dialogue[None]:
     # Whatever a server that refuses the login makes of the envelope: DATA is not in this group,
     # so there is no content that it could wait for.
     if mail.by_bdat or mail.all_or_nothing:
-        _begin(session, mail)
+        mail.begun = begin(session, mail)
     login, session.login = session.login, None
     if login is not None:
         yield from login
@@ -91,16 +91,13 @@ def _round(
     session: Session, mail: MailTransaction, following: MailTransaction | None, last: bool
 ) -> Dialogue[bool]:
     """One transaction. True if it left recipients for another."""
-    if not (mail.begun or _begin(session, mail)):
+    begun, mail.begun = mail.begun, False
+    if not (begun or begin(session, mail)):
         return False
-    mail.begun = False
-    try:
-        if session.pipelining:
-            yield from hear_group(session, mail)
-        else:
-            yield from _ask_in_turn(session, mail)
-    finally:
-        mail.sort_replies()
+    if not session.pipelining:
+        yield from ask_in_turn(session, mail)
+    elif not (begun and is_granted(session, mail)):
+        yield from hear_group(session, mail)
     wanted = judge_envelope(mail)
     more = not mail.all_or_nothing and len(mail.unsettled) > len(mail.accepted)
     if not wanted:
@@ -115,82 +112,17 @@ def _round(
     return more and mail.error is None
 
 
-def _begin(session: Session, mail: MailTransaction, *, ahead: bool = False) -> bool:
-    """Queue the round's group, as far as it may go in one write. False if nobody is left.
-
-    `ahead` is for a group that is sent before the transaction in front of it has ended.
-    """
-    lines = mail.start()
-    if not lines:
-        return False
-    mail.begun = True
-    if session.pipelining:
-        # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
-        if session.chunking if ahead else session.in_transaction:
-            # RFC 2920 section 3.1: RSET may stand anywhere, so a reset costs no round trip.
-            lines = [RSET, *lines]
-        # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
-        # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
-        if not (mail.all_or_nothing or mail.by_bdat):
-            lines = [*lines, DATA]
-        mail.group = Group(lines, mail.smtputf8)
-        session.send(mail.group)
-    return True
-
-
-def hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
-    """Read every reply of the group that was sent."""
-    lines = mail.group.lines
-    if lines[0] is RSET:
-        lines = lines[1:]
-        reset_reply = yield from session.reply()
-        if not reset_reply.positive:
-            session.abandon(f"RSET was refused: {reset_reply}")
-            raise Disconnected(f"the server refused RSET: {reset_reply}")
-    heard = mail.heard = session.take_usual_replies()
-    while len(heard) < len(lines):
-        reply = session.take_reply()
-        if reply is None:
-            reply = yield from session.reply()
-        heard.append(reply)
-        if reply.code == 421:
-            if lines[len(heard) - 1].startswith(b"RCPT"):
-                raise closed_by(reply)
-            return
-
-
-def _ask_in_turn(session: Session, mail: MailTransaction) -> Dialogue[None]:
-    """MAIL and RCPT one by one. Stops at the first that makes the rest pointless."""
-    if session.in_transaction:
-        yield from reset(session)
-    for line in mail.lines:
-        reply = yield from session.command(Group([line], mail.smtputf8))
-        mail.heard.append(reply)
-        if len(mail.heard) == 1 and not reply.positive:
-            return
-        if reply.code == 421:
-            raise closed_by(reply)
-
-
-def judge_envelope(mail: MailTransaction) -> bool:
-    """Settle what the envelope's replies decided. True if there is somebody to send content for."""
-    reply = mail.heard[0]
-    if not reply.positive:
-        refused = SenderRefused(reply.code, reply.message, mail.envelope.sender, reply=reply)
-        if reply.code == 530:
-            refused.advice = "The server wants a login or TLS first: set username and password"
-        mail.refuse_all(refused, Phase.MAIL, reply)
-        return False
-    for address, refusal in mail.refusals:
-        mail.refuse([address], Phase.RCPT, refusal)
-    missing = len(mail.envelope.forward_paths) - len(mail.accepted)
-    if mail.all_or_nothing and missing:
-        reason = "other recipients were refused"
-        mail.settle(mail.accepted, State.NOT_ATTEMPTED, Phase.RCPT, reason=reason)
-        for address, refusal in mail.too_many:
-            mail.refuse([address], Phase.RCPT, refusal)
-        return False
-    return bool(mail.accepted)
+def _behind(session: Session, following: MailTransaction | None, last: bool) -> Iterable[Command]:
+    """What goes out in one write with the end of a content: the next group, or QUIT."""
+    if not session.pipelining:
+        return ()
+    if following is None:
+        return (Quit(),) if last else ()
+    if not following.start():
+        return ()
+    following.begun = True
+    # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
+    return (group_of(following, reset=session.chunking),)
 
 
 def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]:
@@ -211,19 +143,16 @@ def _content(
 ) -> Dialogue[None]:
     """The content, the next group or QUIT behind it, and the replies to the content."""
     replies = len(mail.accepted) if session.lmtp else 1
+    content: Content | None
     if mail.by_bdat:
-        refused = yield from _chunks(session, mail, replies)
-        if refused is not None:
-            mail.refuse_all(MessageRefused.of(refused), Phase.CONTENT, refused)
+        content = yield from _chunks(session, mail, replies)
+        if content is None:
             return
     else:
-        if mail.witness is not None:
-            yield from _ask_leave(mail, mail.witness)
-        session.send(Content(stuffed_pieces(mail.content), mail.content.size, replies))
-    if following is not None and session.pipelining:
-        _begin(session, following, ahead=True)
-    elif last and session.pipelining:
-        session.send(Quit())
+        content = Content(stuffed_pieces(mail.content), mail.content.size, replies)
+    if mail.witness is not None:
+        yield from _ask_leave(mail, mail.witness)
+    session.send(content, *_behind(session, following, last))
     for index in range(replies):
         group = mail.accepted[index : index + 1] if session.lmtp else mail.accepted
         reply = yield from session.reply()
@@ -270,30 +199,27 @@ def _tell(call: Told | None) -> Dialogue[None]:
         logger.error("after_reply failed: %r", error, exc_info=error)
 
 
-def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[Reply | None]:
-    """Send the content by BDAT, up to the last chunk, whose replies are left to be read.
+def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[Bdat | None]:
+    """Send the content by BDAT but for its last chunk, and return that.
 
-    Returns the reply of a chunk that was refused: then no more were sent, and those on their
+    None if a chunk was refused: the mail is settled then, no more were sent, and those on their
     way are answered.
     """
     chunks, left = Chunks(mail.content), mail.content.size
     waiting = 0
-    last = False
-    while not last:
-        size = min(left, CHUNK)
-        left -= size
-        last = not left
-        while waiting and (last or waiting >= CHUNKS_IN_FLIGHT):
-            reply = yield from session.reply()
-            waiting -= 1
-            if not reply.positive:
-                yield from _drain(session, waiting)
-                return reply
-        if last and mail.witness is not None:
-            yield from _ask_leave(mail, mail.witness)
-        session.send(Bdat(size, chunks.take(size), last=last, replies=replies))
-        waiting += not last
-    return None
+    while left > CHUNK or waiting:
+        if left > CHUNK and waiting < CHUNKS_IN_FLIGHT:
+            session.send(Bdat(CHUNK, chunks.take(CHUNK), last=False))
+            left -= CHUNK
+            waiting += 1
+            continue
+        reply = yield from session.reply()
+        waiting -= 1
+        if not reply.positive:
+            yield from _drain(session, waiting)
+            mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+            return None
+    return Bdat(left, chunks.take(left), last=True, replies=replies)
 
 
 def _drain(session: Session, replies: int) -> Dialogue[None]:

@@ -17,25 +17,11 @@ from .command import (
     Quit,
     Rset,
 )
-from .mail import Group, Mail, Rcpt
+from .mail import Mail, Rcpt
 from .reply import Reply
 
 if TYPE_CHECKING:
     from .session import Session
-
-
-def after_group(session: Session, group: Command, reply: Reply, place: int) -> None:
-    """After the reply to the line of this place in a group."""
-    if isinstance(group, Group):
-        match group.lines[place][:4]:
-            case b"RCPT":
-                session.recipients_accepted += reply.positive
-            case b"MAIL":
-                # Sent behind a content, whose end was that of the transaction before this one.
-                session.in_transaction = True
-                session.smtputf8 = reply.positive and group.smtputf8
-            case b"RSET" if reply.positive:
-                session.end_transaction()
 
 
 def _after_mail(session: Session, command: Command, reply: Reply, _: int) -> None:
@@ -77,7 +63,6 @@ def _after_auth(session: Session, command: Command, reply: Reply, _: int) -> Non
 
 
 EFFECTS: dict[type[Command], Callable[[Session, Command, Reply, int], None]] = {
-    Group: after_group,
     Mail: _after_mail,
     Rcpt: _after_rcpt,
     Content: _after_content,

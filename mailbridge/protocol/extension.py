@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -70,8 +71,7 @@ class Extensions(dict[str, str]):
     @property
     def size_limit(self) -> int | None:
         """The largest content in octets; None if the server names no limit (RFC 1870 section 4)."""
-        declared = self.get("size", "")
-        return (int(declared) or None) if _SIZE.fullmatch(declared) else None
+        return _size(self.get("size", ""))
 
     def _limit(self, name: str) -> int | None:
         # RFC 9422 section 3: LIMITS name=value ...; what is malformed is ignored.
@@ -96,3 +96,9 @@ class Extensions(dict[str, str]):
     def mechanisms(self) -> tuple[str, ...]:
         """SASL mechanisms in upper case, in the server's order, each once."""
         return tuple(dict.fromkeys(self.get("auth", "").upper().split()))
+
+
+@functools.lru_cache(maxsize=128)
+def _size(declared: str) -> int | None:
+    # Asked for with every mail.
+    return (int(declared) or None) if _SIZE.fullmatch(declared) else None

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
 from ..report import Phase
-from .command import CRLF, PROHIBITED, Command, prohibited
+from .command import CRLF, DATA, PROHIBITED, Command, prohibited
+from .reply import Reply
 
 # RFC 5321 section 4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value].
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?")
@@ -96,18 +97,17 @@ def mail_line(
     # A path is made of parsed parts: it holds nothing that is another command or parameter.
     path = b"" if address is None else address.path(smtputf8)
     verb = b"MAIL FROM:<%b>" % path if size is None else b"MAIL FROM:<%b> SIZE=%d" % (path, size)
-    return _with_parameters(verb, parameters, smtputf8)
+    return _with_parameters(verb, parameters, smtputf8) if parameters else verb + CRLF
 
 
 def rcpt_line(address: Address, parameters: Sequence[str] = (), smtputf8: bool = False) -> bytes:
     """The line of RCPT. Raises NonASCIIAddress, or InvalidInput for a malformed parameter."""
-    return _with_parameters(b"RCPT TO:<%b>" % address.path(smtputf8), parameters, smtputf8)
+    verb = b"RCPT TO:<%b>" % address.path(smtputf8)
+    return _with_parameters(verb, parameters, smtputf8) if parameters else verb + CRLF
 
 
 def _with_parameters(verb: bytes, parameters: Sequence[str], smtputf8: bool) -> bytes:
     """The line for a verb with its path, which is made of parsed parts, and checked parameters."""
-    if not parameters:
-        return verb + CRLF
     checked = check_parameters(parameters, smtputf8)
     line = b"%b %b\r\n" % (verb, " ".join(checked).encode())
     if len(line) > MAX_COMMAND_LINE:
@@ -143,6 +143,13 @@ class Group(Command):
         self.smtputf8 = smtputf8
         self.wire = b"".join(lines)
         self.replies = len(lines)
+
+    def granted_by(self, replies: Sequence[Reply]) -> bool:
+        """True if these replies say yes to every line: 2yz, and 3yz to DATA."""
+        codes = [reply.code for reply in replies]
+        if self.lines[-1] is DATA and not 300 <= codes.pop() < 400:
+            return False
+        return max(codes) < 300
 
     def phase_at(self, index: int) -> Phase:
         return _VERBS[self.lines[index][:4]]

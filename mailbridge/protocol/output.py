@@ -34,9 +34,13 @@ class Output:
         """Queue octets that are no command."""
         self._queue.append(data)
 
-    def take(self) -> list[bytes]:
-        """The next octets to write, about PIECE at the most; empty if there are none."""
-        queue, chunks, size = self._queue, [], 0
+    def take(self) -> bytes:
+        """The next octets to write, about PIECE at the most; empty if there are none.
+
+        Content comes piece by piece. What follows its end is taken with that, for one write.
+        """
+        queue, size = self._queue, 0
+        chunks: list[bytes] = []
         while queue and size < PIECE:
             item = queue[0]
             whole = True
@@ -48,14 +52,13 @@ class Output:
             else:
                 chunk = item.wire
             size += len(chunk)
-            if chunk:
-                chunks.append(chunk)
+            chunks.append(chunk)
             if whole:
                 del queue[0]
                 if not isinstance(item, bytes):
                     item.end = self._taken + size
         self._taken += size
-        return chunks
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     @property
     def next_content(self) -> Content | None:

@@ -7,6 +7,7 @@ import binascii
 import re
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from ..errors import Disconnected, ProtocolViolation, printable
@@ -168,15 +169,21 @@ class ReplyParser:
         """True if something was received that is not part of a returned reply."""
         return bool(self._lines or self._rest or self._texts)
 
-    def take_known(self, count: int) -> list[Reply]:
-        """Up to `count` replies, as long as each repeats one that was looked at before."""
-        replies: list[Reply] = []
-        lines, known = self._lines, self._known
-        if not self._texts:
-            while lines and len(replies) < count and (reply := known.get(lines[0])) is not None:
-                lines.popleft()
-                replies.append(reply)
-        return replies
+    def known(self, count: int) -> list[Reply] | None:
+        """The next `count` replies, if all are here and repeat what was looked at before.
+
+        They are still to be taken, by `skip`.
+        """
+        if self._texts or len(self._lines) < count:
+            return None
+        known = self._known
+        replies = [known[line] for line in islice(self._lines, count) if line in known]
+        return replies if len(replies) == count else None
+
+    def skip(self, count: int) -> None:
+        """Take so many replies that are `known`."""
+        for _ in range(count):
+            self._lines.popleft()
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None if more bytes are needed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from typing import TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar
 
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
@@ -23,7 +23,7 @@ from .command import (
     Raw,
     Unprompted,
 )
-from .effects import EFFECTS, after_group
+from .effects import EFFECTS
 from .extension import Extensions
 from .mail import Group, Mail
 from .output import Output
@@ -60,6 +60,10 @@ class Session:
         self._current: Command | None = None
         self._place = 0
         self._output = Output()
+        # What a driver takes out, and how it tells how far that has come: see `Output`.
+        self.data_to_send = self._output.take
+        self.sending = self._output.sending
+        self.sent = self._output.sent
         self.eof = False
         self._peeked: Reply | None = None
         self._last: Reply | None = None
@@ -104,21 +108,6 @@ class Session:
     def send_raw(self, data: bytes) -> None:
         """Queue octets that are no command and that nothing answers by themselves."""
         self._output.put_raw(data)
-
-    def data_to_send(self) -> list[bytes]:
-        """The next octets to write; empty if there are none. Content comes piece by piece.
-
-        What follows a content is in the same list as its end, for one write.
-        """
-        return self._output.take()
-
-    def sending(self, octets: int) -> None:
-        """The driver is about to hand `octets` to the kernel. From here on they may have left."""
-        self._output.sending(octets)
-
-    def sent(self, octets: int) -> None:
-        """The kernel took `octets`, and no more than those."""
-        self._output.sent(octets)
 
     def has_left(self, command: Command) -> bool:
         """True if the last octet of a command that was sent here may have left."""
@@ -181,7 +170,8 @@ class Session:
     @property
     def answered_early(self) -> bool:
         """True if a reply came to something that is not written to its end."""
-        if not (self.has_input and self._unanswered):
+        # Looked at before each write: mostly nothing is here.
+        if not (self._peeked or self._parser.has_pending) or not self._unanswered:
             return False
         if self._awaited_has_left(self._unanswered[0], self._heard):
             return False
@@ -254,16 +244,23 @@ class Session:
             if self.unusable_because is not None:
                 raise self._ended()
             self.send(Unprompted())
+        if not (self.has_input or self.eof):
+            yield from self.wait()
         while (reply := self.take_reply()) is None:
-            try:
-                yield self._unanswered[0].need
-            except ProtocolViolation:
-                raise  # What stands behind it is no answer to anything.
-            except Disconnected:
-                # A refused chunk is answered while those behind it are written, perhaps in vain.
-                if not self.answer_is_here:
-                    raise
+            yield from self.wait()
         return reply
+
+    def wait(self) -> Dialogue[None]:
+        """Wait for something to come. Raises Disconnected, unless an answer came before the end."""
+        self._current, self._place = self._unanswered[0], self._heard
+        try:
+            yield self._current.need
+        except ProtocolViolation:
+            raise  # What stands behind it is no answer to anything.
+        except Disconnected:
+            # A refused chunk is answered while those behind it are written, perhaps in vain.
+            if not self.answer_is_here:
+                raise
 
     def take_reply(self) -> Reply | None:
         """The reply to the oldest unanswered command, None if it is not here yet.
@@ -275,13 +272,19 @@ class Session:
             raise self._ended()  # A 421 to another command has answered them all.
         command, index = self._unanswered[0], self._heard
         self._current, self._place = command, index
-        if not self.answer_is_here:
+        reply, self._peeked = self._peeked, None
+        if reply is None and (reply := self._parse()) is None:
             if self.eof:
                 raise self._ended()
             return None
-        reply, self._peeked = cast(Reply, self._peeked), None
-        self._count(command, 1)
-        reply, shown = self._parser.without_names(reply) if command.logs_in else (reply, reply)
+        self.answered += 1
+        self._heard = index + 1
+        if self._heard >= command.replies:
+            self._unanswered.popleft()
+            self._heard = 0
+        shown = reply
+        if command.logs_in:
+            reply, shown = self._parser.without_names(reply)
         self.transcript.note(shown)
         if not self._awaited_has_left(command, index):
             self._check_timing(command, reply)
@@ -297,32 +300,25 @@ class Session:
         self._last = reply
         return reply
 
-    def take_usual_replies(self) -> list[Reply]:
-        """Replies to the group that is answered next, as long as they repeat earlier ones.
+    def take_consent(self, group: Group) -> list[Reply] | None:
+        """The replies to a whole group, if all are here and grant it; else nothing is taken.
 
-        All, some or none of them: the short way for what servers answer to nearly every mail.
-        None of them is a 421.
+        The short way for what servers say to nearly every mail, in words known from earlier ones.
         """
-        group = self._unanswered[0] if self._unanswered else None
-        if type(group) is not Group or self._peeked is not None or not self._output.has_left(group):
-            return []
-        replies = self._parser.take_known(group.replies - self._heard)
-        if replies:
-            for place, reply in enumerate(replies, self._heard):
-                after_group(self, group, reply, place)
-            self._current, self._place = group, place
-            self._count(group, len(replies))
-            self.transcript.note(*replies)
-            self._last = reply
+        unanswered = self._unanswered
+        if not unanswered or unanswered[0] is not group or self._heard or self._peeked is not None:
+            return None
+        if not self._output.has_left(group):
+            return None
+        replies = self._parser.known(group.replies)
+        if replies is None or not group.granted_by(replies):
+            return None
+        self._parser.skip(group.replies)
+        self._current, self._place = unanswered.popleft(), group.replies - 1
+        self.answered += group.replies
+        self.transcript.note(*replies)
+        self._last = replies[-1]
         return replies
-
-    def _count(self, command: Command, replies: int) -> None:
-        """Note that the oldest unanswered command got so many replies more."""
-        self.answered += replies
-        self._heard += replies
-        if self._heard >= command.replies:
-            self._unanswered.popleft()
-            self._heard = 0
 
     def command(self, command: Command) -> Dialogue[Reply]:
         """Send one command and return its reply, after those of any that are unanswered."""
@@ -359,8 +355,11 @@ class Session:
             raise ProtocolViolation(f"an answer to what was not sent to its end: {reply}")
 
     def end_transaction(self) -> None:
-        """The server's state is as before MAIL."""
-        self.in_transaction = self.smtputf8 = False
+        """The server's state is as before MAIL, unless another MAIL is on its way."""
+        self.in_transaction = False
+        for command in self._unanswered:
+            self.in_transaction = self.in_transaction or isinstance(command, (Group, Mail))
+        self.smtputf8 = False
         self.recipients_accepted = 0
 
     # Secrets.

@@ -87,7 +87,10 @@ class MailTransaction:
         self.accepted = self.refusals = self.too_many = ()
         self.data_reply = None
         mail = mail_line(self.envelope.reverse_path, self.mail_parameters, self.smtputf8, self.size)
-        self.lines = [mail, *map(self._rcpt_line, self.offered)]
+        if self.rcpt_parameters or self.rcpt_parameters_of is not None:
+            self.lines = [mail, *map(self._rcpt_line, self.offered)]
+        else:
+            self.lines = [mail, *[rcpt_line(path, (), self.smtputf8) for path in self.offered]]
         return self.lines
 
     def _rcpt_line(self, address: Address) -> bytes:
@@ -102,11 +105,19 @@ class MailTransaction:
         paths = self.envelope.forward_paths
         return [a for a in paths if a.text not in self.results] if self.results else paths
 
+    def grant(self, heard: list[Reply]) -> None:
+        """What was `heard` of the round says yes to everything."""
+        self.heard, self.accepted = heard, self.offered
+        if len(heard) > 1 + len(self.offered):
+            self.data_reply = heard[-1]
+
     def sort_replies(self) -> None:
         """Find out from what was `heard` of the round who was accepted and who was not.
 
         `heard` begins with the reply to MAIL. Nothing is judged before all are heard.
         """
+        if len(self.heard) > 1 + len(self.offered):
+            self.data_reply = self.heard[-1]
         accepted: list[Address] = []
         refusals: list[tuple[Address, Reply]] = []
         too_many: list[tuple[Address, Reply]] = []
@@ -118,8 +129,6 @@ class MailTransaction:
             else:
                 refusals.append((address, reply))
         self.accepted, self.refusals, self.too_many = accepted, refusals, too_many
-        if len(self.heard) > 1 + len(self.offered):
-            self.data_reply = self.heard[-1]
 
     def settle(
         self,
@@ -130,9 +139,11 @@ class MailTransaction:
         reason: str | None = None,
     ) -> None:
         """Give each address its final state, unless it has one."""
-        for address in map(str, addresses):
-            if address not in self.results:
-                self.results[address] = RecipientResult(address, state, phase, reply, reason)
+        results = self.results
+        for address in addresses:
+            text = address if isinstance(address, str) else address.text
+            if text not in results:
+                results[text] = RecipientResult(text, state, phase, reply, reason)
 
     def refuse(self, addresses: Iterable[Address | str], phase: Phase, reply: Reply) -> None:
         """Settle addresses by a reply that is no acceptance."""
@@ -158,11 +169,11 @@ class MailTransaction:
 
     def report(self) -> DeliveryReport:
         """The results, in the envelope's order."""
-        results, recipients = self.results, self.envelope.recipients
-        if len(results) < len(recipients):
-            self.settle(recipients, State.NOT_ATTEMPTED, None)
-        if len(recipients) > 1:
-            results = {address: results[address] for address in recipients}
+        results, paths = self.results, self.envelope.forward_paths
+        if len(results) < len(paths):
+            self.settle(paths, State.NOT_ATTEMPTED, None)
+        if len(paths) > 1:
+            results = {path.text: results[path.text] for path in paths}
         report = DeliveryReport(
             results,
             self.envelope.sender,

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from ..errors import Disconnected, MessageRefused, ProtocolViolation
 from ..report import Phase, State
 from .command import RSET, Bdat
-from .delivery import doubt_of, hear_group, judge_envelope
+from .delivery import doubt_of
+from .group import hear_group, judge_envelope
 from .mail import Group
-from .reply import Reply, closed_by
+from .reply import closed_by
 from .session import Dialogue, Session
 from .transaction import MailTransaction
 
@@ -129,28 +130,21 @@ class Window:
 
     # What comes in.
 
-    def _reply(self) -> Dialogue[Reply]:
-        reply = self._session.take_reply()
-        return (yield from self._session.reply()) if reply is None else reply
-
     def _hear_envelope(self, sent: _Sent) -> Dialogue[None]:
         mail = sent.mail
         sent.envelope_heard = True
-        try:
-            yield from hear_group(self._session, mail)
-        finally:
-            mail.sort_replies()
+        yield from hear_group(self._session, mail)
         if mail.heard[-1].code == 421:
             raise closed_by(mail.heard[-1])
 
     def _hear(self, sent: _Sent) -> Dialogue[None]:
-        mail = sent.mail
+        mail, session = sent.mail, self._session
         if not sent.envelope_heard:
             yield from self._hear_envelope(sent)
         if sent.content is None:
             judge_envelope(mail)
             return
-        reply = yield from self._reply()
+        reply = yield from session.reply()
         if reply.intermediate:
             raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
         if reply.positive:

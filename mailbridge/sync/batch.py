@@ -41,8 +41,7 @@ class Batch:
         """A report for each mail, in their order."""
         reports = self._in_threads() if self._concurrency > 1 else self._in_line(self._mails)
         for report in reports:
-            if report.failure(self._on_refused) is None:
-                warn_of_refused(report, self._on_refused)
+            warn_of_refused(report, self._on_refused)
             yield report
 
     def _in_threads(self) -> Iterator[DeliveryReport]:

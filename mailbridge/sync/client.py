@@ -108,6 +108,7 @@ class Client(BaseClient[Connection]):
         if connection is None or connection.sock is None:
             conversation.close()
             raise Disconnected("please run connect() first")
+        self._listen()
         try:
             return connection.run(conversation)
         finally:
@@ -131,6 +132,7 @@ class Client(BaseClient[Connection]):
         line = self._raw(cmd, args)
         if self._connection is None or self._connection.sock is None:
             raise Disconnected("please run connect() first")
+        self._listen()
         self._session.send(line)
         self._connection.flush()
 

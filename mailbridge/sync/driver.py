@@ -11,12 +11,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterable
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import ConnectTimeout, Disconnected, MailError
 from ..link import Link
 from ..protocol.command import Errand, Need, Quit
+from ..protocol.content import PIECE
 from ..protocol.session import Dialogue
 from ..tls import handshake_error, inspect
 from .connect import open_socket
@@ -72,7 +73,7 @@ class Connection(Link):
         """
         self._limit = limit
         try:
-            if self.session.idle and not self._looked:
+            if not self._looked and self.session.idle:
                 self._look()
             self._looked = False
             need = next(dialogue)
@@ -84,7 +85,10 @@ class Connection(Link):
                 else:
                     need = next(dialogue)
         except StopIteration as done:
-            return self._finish(cast(T, done.value))
+            if self.session.unusable_because is not None:
+                self.close()
+            result: T = done.value
+            return result
         except MailError as exc:
             self._locate(exc)
             if not self.session.usable:
@@ -99,11 +103,6 @@ class Connection(Link):
             raise
         finally:
             self._limit = None
-
-    def _finish(self, value: T) -> T:
-        if self.session.unusable_because is not None:
-            self.close()
-        return value
 
     @property
     def open(self) -> bool:
@@ -158,9 +157,11 @@ class Connection(Link):
         if need is Need.TLS:
             self.handshake()
             return
-        self._check_limit()
+        session = self.session
+        if self._limit is not None:
+            self._check_limit()
         wrote = self._write()
-        if self.session.eof or self.session.answer_is_here:
+        if session.eof or (session.has_input and session.answer_is_here):
             return
         seconds = self._seconds(need)
         if self._waits_anew(need, wrote):
@@ -170,12 +171,13 @@ class Connection(Link):
     # Reading.
 
     def _read(self, deadline: float | None, seconds: float | None) -> None:
-        if not (self.session.tls or self._wait(READ, deadline)):
+        session, sock = self.session, self._connected()
+        if not (session.tls or self._wait(READ, deadline)):
             # In TLS there may be octets that were read from the socket already.
             raise self._timed_out(seconds, "for the server's reply")
         while True:
             try:
-                self.session.receive_data(self._connected().recv(BLOCK))
+                session.receive_data(sock.recv(BLOCK))
                 return
             except _WANT_READ:
                 if not self._wait(READ, deadline):
@@ -184,7 +186,7 @@ class Connection(Link):
                 self._wait(WRITE, deadline)
             except ssl.SSLEOFError:
                 # The server left without TLS's good-bye, as many do.
-                self.session.receive_data(b"")
+                session.receive_data(b"")
                 return
             except OSError as exc:
                 raise self._lost(exc) from exc
@@ -207,23 +209,23 @@ class Connection(Link):
         session, wrote = self.session, False
         # A server may cut content short, or refuse it in the middle.
         watchful = session.may_be_cut_short
-        while chunks := session.data_to_send():
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            for block in _blocks(data):
+        while data := session.data_to_send():
+            for block in (data,) if len(data) <= BLOCK else _blocks(data):
                 if watchful or block is not data:
                     self._look()
                 wrote = self._write_block(block)
                 if not wrote:
                     session.stop_writing()
                     return True
+            if len(data) < PIECE:
+                return wrote  # That was all.
             watchful = session.may_be_cut_short
         return wrote
 
     def _write_block(self, block: bytes | memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
-        # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled away.
-        deadline = self._after(self.timeouts.reply)
         session, sock = self.session, self._connected()
+        deadline, waited = None, False
         while block:
             if session.eof or session.answered_early:
                 return False
@@ -244,6 +246,10 @@ class Connection(Link):
                 block = memoryview(block)[written:]
                 continue
             session.sent(0)
+            if not waited:
+                # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled
+                # away.
+                deadline, waited = self._after(self.timeouts.reply), True
             ready = self._wait(event, deadline)
             if not ready:
                 raise self._timed_out(self.timeouts.reply, "for the server to read")
@@ -317,8 +323,6 @@ class Connection(Link):
         return self._limit.at if end is None else min(end, self._limit.at)
 
 
-def _blocks(data: bytes) -> Iterable[bytes | memoryview]:
-    if len(data) <= BLOCK:
-        return (data,)
+def _blocks(data: bytes) -> Iterable[memoryview]:
     view = memoryview(data)
     return (view[start : start + BLOCK] for start in range(0, len(view), BLOCK))

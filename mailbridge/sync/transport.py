@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from .. import attempt as tries
 from .. import forks, policy
@@ -168,18 +168,20 @@ class Transport(Route[Connection]):
             step = next(steps)
             while True:
                 try:
-                    result = self._take(step)
+                    if isinstance(step, tries.Converse):
+                        result = step.lease.connection.run(step.dialogue, step.deadline)
+                    else:
+                        result = self._take(step)
                 except BaseException as error:
                     step = steps.throw(error)
                 else:
                     step = steps.send(result)
         except StopIteration as done:
-            return cast(T, done.value)
+            value: T = done.value
+            return value
 
-    def _take(self, step: tries.Step) -> Any:
+    def _take(self, step: tries.Lend | tries.Pace | tries.Try | policy.Retry) -> Any:
         match step:
-            case tries.Converse(lease, dialogue, deadline):
-                return lease.connection.run(dialogue, deadline)
             case tries.Lend(pool, fresh, deadline, mail_follows):
                 return pool.acquire(
                     fresh=fresh,

@@ -91,6 +91,5 @@ async def _each(
 
 
 def _told(report: DeliveryReport, policy: OnRefused) -> DeliveryReport:
-    if report.failure(policy) is None:
-        warn_of_refused(report, policy)
+    warn_of_refused(report, policy)
     return report

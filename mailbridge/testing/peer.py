@@ -173,7 +173,7 @@ class ScriptedPeer:
 
     def flush(self, session: Session) -> None:
         """Take what the session has to send; what the server says early is heard first."""
-        while chunks := session.data_to_send():
+        while data := session.data_to_send():
             if self.speaks:
                 self._hear(session)
                 if session.eof or session.answered_early:
@@ -182,7 +182,6 @@ class ScriptedPeer:
             if self.closed:
                 session.abandon("the connection was lost")
                 raise Disconnected("the connection was lost: Broken pipe")
-            data = b"".join(chunks)
             session.sending(len(data))
             self.receive(data)
             session.sent(len(data))

@@ -313,8 +313,7 @@ class EmailBackend(BaseEmailBackend):
                     self.alias,
                 )
         report = attempted(self, mail)
-        if report.failure(self.on_refused) is None:
-            warn_of_refused(report, self.on_refused)
+        warn_of_refused(report, self.on_refused)
         return self.settle(email_message, report)
 
     async def asend_messages(self, email_messages: Iterable[EmailMessage]) -> int:

@@ -157,8 +157,7 @@ class Wire:
             self._read()
 
     def _write(self) -> None:
-        while chunks := self.session.data_to_send():
-            data = b"".join(chunks)
+        while data := self.session.data_to_send():
             while data:
                 if self.session.eof or self.session.answered_early:
                     self.session.stop_writing()

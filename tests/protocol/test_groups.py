@@ -281,7 +281,7 @@ def test_a_group_that_was_begun_is_not_in_doubt() -> None:
 
 
 def written(session: Session) -> bytes:
-    data = b"".join(session.data_to_send())
+    data = session.data_to_send()
     session.sending(len(data))
     session.sent(len(data))
     return data

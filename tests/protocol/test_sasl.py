@@ -179,10 +179,10 @@ def talk(session: Session, dialogue: Dialogue[T], server: Callable[[bytes], str]
     try:
         while True:
             next(dialogue)
-            for chunk in session.data_to_send():
-                session.sending(len(chunk))
-                session.sent(len(chunk))
-                session.receive_data(f"{server(chunk.strip())}\r\n".encode())
+            if line := session.data_to_send():
+                session.sending(len(line))
+                session.sent(len(line))
+                session.receive_data(f"{server(line.strip())}\r\n".encode())
     except StopIteration as end:
         return cast(T, end.value)
 
@@ -302,7 +302,7 @@ def test_auth_may_share_a_write_with_what_follows_where_one_reply_ends_it() -> N
     assert pending.one_round
     pending.begin()
     session.send(Mail("a@example.org"))
-    written = b"".join(session.data_to_send())
+    written = session.data_to_send()
     assert written.count(b"\r\n") == 2
     session.sending(len(written))
     session.sent(len(written))

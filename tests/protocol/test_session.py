@@ -65,7 +65,7 @@ def test_nothing_is_sent_after_what_was_said_unasked(said: bytes) -> None:
     session.receive_data(said)
     with pytest.raises(Disconnected):
         session.send(Raw("NOOP"))
-    assert session.data_to_send() == []
+    assert session.data_to_send() == b""
     assert not session.usable
 
 
@@ -83,7 +83,7 @@ def test_nothing_is_sent_by_a_session_that_has_ended(why: str) -> None:
             next(noop)
     with pytest.raises(Disconnected):
         next(session.command(Raw("RSET")))
-    assert session.data_to_send() == []
+    assert session.data_to_send() == b""
 
 
 def content(size: int) -> bytes:
@@ -95,11 +95,11 @@ def test_content_is_written_piece_by_piece() -> None:
     session, _ = greeted("")
     session.send(Content(iter([data[:PIECE], data[PIECE:]]), len(data)))
     assert not session.may_be_cut_short
-    assert session.data_to_send() == [data[:PIECE]]
+    assert session.data_to_send() == data[:PIECE]
     assert session.may_be_cut_short
     assert not session.handed_over
-    assert session.data_to_send() == [data[PIECE:]]
-    assert session.data_to_send() == []
+    assert session.data_to_send() == data[PIECE:]
+    assert session.data_to_send() == b""
     session.sending(len(data))
     assert session.handed_over
 
@@ -113,14 +113,13 @@ def test_in_doubt_begins_with_the_last_octet(written: str) -> None:
     deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
-        for chunk in session.data_to_send():
-            session.sent(len(chunk))
+        session.sent(len(session.data_to_send()))
         session.receive_data(reply)
         next(deliver)
     limit = {"nothing": 0, "a piece": PIECE, "all but an octet": len(wire) - 1}.get(written)
     left = len(wire) if limit is None else limit
-    while left and (chunks := session.data_to_send()):
-        taken = min(left, sum(map(len, chunks)))
+    while left and (data := session.data_to_send()):
+        taken = min(left, len(data))
         session.sent(taken)
         left -= taken
     session.receive_data(b"")
@@ -141,12 +140,10 @@ def test_a_refusal_in_the_middle_of_the_content_is_one() -> None:
     deliver = delivery.deliver(session, mail)
     next(deliver)
     for reply in (b"250 Ok\r\n", b"250 Ok\r\n", b"354 Go\r\n"):
-        for chunk in session.data_to_send():
-            session.sent(len(chunk))
+        session.sent(len(session.data_to_send()))
         session.receive_data(reply)
         next(deliver)
-    (chunk,) = session.data_to_send()
-    session.sent(len(chunk))
+    session.sent(len(session.data_to_send()))
     session.receive_data(b"552 5.3.4 Too big\r\n")
     assert session.answered_early
     session.stop_writing()

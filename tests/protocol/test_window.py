@@ -37,8 +37,7 @@ def mail(*recipients: str, content: bytes = b"x\r\n") -> MailTransaction:
 def written(session: Session) -> bytes:
     """Everything that the session has to send; the kernel takes it all."""
     data = b""
-    while chunks := session.data_to_send():
-        block = b"".join(chunks)
+    while block := session.data_to_send():
         data += block
         session.sending(len(block))
         session.sent(len(block))
@@ -209,7 +208,7 @@ def test_what_had_not_left_was_not_attempted() -> None:
     end_of(begin)
     window.add(mail())
     next(taking := window.take())
-    sent = b"".join(session.data_to_send())
+    sent = session.data_to_send()
     # The kernel takes the first content, and all but the last octet of the second.
     session.sending(len(sent) - 1)
     session.sent(len(sent) - 1)
