@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 from .envelope import Address
-from .errors import AuthenticationFailed, MailError, NotSupported
+from .errors import AuthenticationFailed, Disconnected, MailError, NotSupported
 from .host import check_helo_name, host_and_port, parse_host, split_host_port
 from .link import Link
 from .options import Timeouts
@@ -84,6 +84,18 @@ class BaseClient(Generic[L]):
         if self.debuglevel:
             self._print_debug("connect:", (name, port))
         return name, port
+
+    def _open_connection(self) -> L:
+        if self._connection is None or not self._connection.open:
+            raise Disconnected("please run connect() first")
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection without QUIT. What the server said of itself is forgotten."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            self._session.forget()
 
     # Attributes of smtplib's that live in the session.
 

@@ -16,6 +16,11 @@ from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .report import DeliveryReport, OnRefused
 
+Mail = tuple[Envelope, Content]
+# Mails that a thread or a task takes at a time from a batch: enough that nearly every group goes
+# out behind another's content.
+SHARE = 20
+
 
 class Sender(Protocol):
     """The transport that a line works for."""

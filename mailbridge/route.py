@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from . import attempt, policy
@@ -157,6 +157,27 @@ class Route(Generic[L]):
         return self.on_refused if on_refused is None else OnRefused.parse(on_refused)
 
     # The connection that is kept.
+
+    def _first_that_opens(
+        self, stock_for: Callable[[Relay], attempt.AnyStock], deadline: Deadline | None
+    ) -> attempt.Steps[Lease[L]]:
+        """A connection to the first relay that there is one to. Raises what the last raised."""
+        *others, last = self.order()
+        for relay in others:
+            try:
+                lease: Lease[L] = yield attempt.Lend(stock_for(relay), deadline=deadline)
+                return lease
+            except MailError as error:
+                if not policy.may_fail_over(DeliveryReport({}, error=error)):
+                    raise
+        lease = yield attempt.Lend(stock_for(last), deadline=deadline)
+        return lease
+
+    def _let_go(self) -> None:
+        """Give the kept connection back to the pool, if there is one. Never raises."""
+        kept, self._kept, self._open = self._kept, None, False
+        if kept is not None:
+            kept.give_back()
 
     def _keeps(self, relay: Relay) -> bool:
         return self._kept is not None and self._kept.stock.relay == relay

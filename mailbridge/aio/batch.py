@@ -8,16 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterab
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from ..envelope import Envelope
-from ..outgoing import Content, warn_of_refused
+from ..line import SHARE, Mail
+from ..outgoing import warn_of_refused
 from ..report import DeliveryReport, OnRefused
 
 if TYPE_CHECKING:
     from .transport import AsyncTransport
-
-# Mails that a task takes at a time: enough that their group goes out behind another's content.
-SHARE = 20
-Mail = tuple[Envelope, Content]
 
 
 class Batch:
@@ -32,7 +28,7 @@ class Batch:
         deadline: float | None = None,
     ) -> None:
         self._transport = transport
-        self._mails = _each(mails)
+        self._mails = each(mails)
         self._on_refused = on_refused
         self._concurrency = concurrency
         self._deadline = deadline
@@ -64,7 +60,7 @@ class Batch:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _all_in_line(self, share: list[Mail]) -> list[DeliveryReport]:
-        return [report async for report in self._in_line(_each(share))]
+        return [report async for report in self._in_line(each(share))]
 
     async def _share(self) -> list[Mail]:
         share: list[Mail] = []
@@ -93,7 +89,8 @@ class Batch:
             line.close()
 
 
-async def _each(mails: Iterable[Mail] | AsyncIterable[Mail]) -> AsyncGenerator[Mail]:
+async def each(mails: Iterable[Mail] | AsyncIterable[Mail]) -> AsyncGenerator[Mail]:
+    """The mails one by one, however they come."""
     if isinstance(mails, AsyncIterable):
         async for mail in mails:
             yield mail

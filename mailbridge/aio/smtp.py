@@ -118,13 +118,6 @@ class AsyncSMTP(BaseClient[Connection]):
             self.close()
             raise
 
-    def close(self) -> None:
-        """Close the connection without QUIT. What the server said of itself is forgotten."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-            self._session.forget()
-
     async def quit(self) -> Answer:
         """Say QUIT and close the connection. Returns the reply as (code, text)."""
         try:
@@ -163,11 +156,6 @@ class AsyncSMTP(BaseClient[Connection]):
         self._listen()
         self._session.send(line)
         connection.flush()
-
-    def _open_connection(self) -> Connection:
-        if self._connection is None or not self._connection.open:
-            raise Disconnected("please run connect() first")
-        return self._connection
 
     async def getreply(self) -> Answer:
         """Read a reply: (code, text), the lines of a longer one joined by newlines."""

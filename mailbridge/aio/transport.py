@@ -10,9 +10,7 @@ from typing import Any, Self, TypeVar, cast
 from .. import attempt as tries
 from .. import forks, policy
 from ..convert import seconds
-from ..deadline import Deadline
 from ..envelope import Envelope
-from ..errors import MailError
 from ..line import Line
 from ..options import Relay
 from ..outgoing import Content, Outgoing
@@ -63,30 +61,15 @@ class AsyncTransport(Route[Connection]):
             if self._kept is not None and self._kept.connection.alive():
                 return False
             self._let_go()
-            self._kept = await self._first_that_opens(self._running or self.begin())
+            steps = self._first_that_opens(pool_for, self._running or self.begin())
+            self._kept = await self.take(steps)
             self._open = True
             return True
-
-    async def _first_that_opens(self, deadline: Deadline | None) -> Lease:
-        *others, last = self.order()
-        for relay in others:
-            try:
-                return await pool_for(relay).acquire(listener=self.listener, deadline=deadline)
-            except MailError as error:
-                if not policy.may_fail_over(DeliveryReport({}, error=error)):
-                    raise
-        return await pool_for(last).acquire(listener=self.listener, deadline=deadline)
 
     async def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
         async with self._lock:
-            self._open = False
             self._let_go()
-
-    def _let_go(self) -> None:
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.give_back()
 
     async def send(
         self,

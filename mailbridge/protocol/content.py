@@ -65,30 +65,24 @@ class Buffer:
         return iter((self.data,)) if self.size <= PIECE else pieces(self.data)
 
 
-class Binary:
+class Binary(Buffer):
     """Content that is sent as it is, bare CR, LF and NUL included (BINARYMIME, RFC 3030 section 3).
 
     Its parts that are not text have ``Content-Transfer-Encoding: binary``; lines in the header
     and in texts end in CRLF, which is for its author to see to.
     """
 
-    __slots__ = ("data", "is_ascii", "size")
-    # It has no lines that a limit could be for, so none is short enough for other servers.
-    long_lines = True
+    __slots__ = ()
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise InvalidInput(f"binary content must be bytes, not {type(data).__name__}")
-        self.data = bytes(data)
-        self.size = len(self.data)
-        self.is_ascii = self.data.isascii()
+        super().__init__(bytes(data))
 
-    def __bytes__(self) -> bytes:
-        return self.data
-
-    def pieces(self) -> Iterator[bytes]:
-        """The content in slices."""
-        return pieces(self.data)
+    @property
+    def long_lines(self) -> bool:
+        """True: it has no lines that a limit could be for, so none is short enough."""
+        return True
 
 
 class Prefixed:

@@ -8,16 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from ..envelope import Envelope
-from ..outgoing import Content, warn_of_refused
+from ..line import SHARE, Mail
+from ..outgoing import warn_of_refused
 from ..report import DeliveryReport, OnRefused
 
 if TYPE_CHECKING:
     from .transport import Transport
-
-# Mails that a thread takes at a time: enough that their group goes out behind another's content.
-SHARE = 20
-Mail = tuple[Envelope, Content]
 
 
 class Batch:

@@ -89,13 +89,6 @@ class Client(BaseClient[Connection]):
         greeting = dialogue.greet(self._session, implicit_tls=self._implicit_tls)
         return answer(self._run(greeting))
 
-    def close(self) -> None:
-        """Close the connection without QUIT. What the server said of itself is forgotten."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-            self._session.forget()
-
     def quit(self) -> Answer:
         """Say QUIT and close the connection. Returns the reply as (code, text)."""
         try:
@@ -104,10 +97,11 @@ class Client(BaseClient[Connection]):
             self.close()
 
     def _run(self, conversation: Dialogue[T]) -> T:
-        connection = self._connection
-        if connection is None or connection.sock is None:
+        try:
+            connection = self._open_connection()
+        except Disconnected:
             conversation.close()
-            raise Disconnected("please run connect() first")
+            raise
         self._listen()
         try:
             return connection.run(conversation)
@@ -119,10 +113,9 @@ class Client(BaseClient[Connection]):
 
     def send(self, s: str | bytes) -> None:
         """Write octets as they are; nothing checks or answers them. `data` is what you want."""
-        if self._connection is None or self._connection.sock is None:
-            raise Disconnected("please run connect() first")
+        connection = self._open_connection()
         self._session.send_raw(self._octets(s))
-        self._connection.flush()
+        connection.flush()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
         """Send a command line and do not wait for its reply (see `getreply`).
@@ -130,11 +123,10 @@ class Client(BaseClient[Connection]):
         Raises ValueError if it contains a line break.
         """
         line = self._raw(cmd, args)
-        if self._connection is None or self._connection.sock is None:
-            raise Disconnected("please run connect() first")
+        connection = self._open_connection()
         self._listen()
         self._session.send(line)
-        self._connection.flush()
+        connection.flush()
 
     def getreply(self) -> Answer:
         """Read a reply: (code, text), the lines of a longer one joined by newlines."""

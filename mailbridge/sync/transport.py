@@ -10,9 +10,7 @@ from typing import Any, Self, TypeVar
 from .. import attempt as tries
 from .. import forks, policy
 from ..convert import seconds
-from ..deadline import Deadline
 from ..envelope import Envelope
-from ..errors import MailError
 from ..line import Line
 from ..options import Relay
 from ..outgoing import Content, Outgoing
@@ -64,27 +62,16 @@ class Transport(Route[Connection]):
         with self._lock:
             if self._kept is not None and self._kept.connection.alive():
                 return False
-            self.close()
-            self._kept = self._first_that_opens(self._running or self.begin())
+            self._let_go()
+            steps = self._first_that_opens(pool_for, self._running or self.begin())
+            self._kept = self.take(steps)
             self._open = True
             return True
-
-    def _first_that_opens(self, deadline: Deadline | None) -> Lease:
-        *others, last = self.order()
-        for relay in others:
-            try:
-                return pool_for(relay).acquire(listener=self.listener, deadline=deadline)
-            except MailError as error:
-                if not policy.may_fail_over(DeliveryReport({}, error=error)):
-                    raise
-        return pool_for(last).acquire(listener=self.listener, deadline=deadline)
 
     def close(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
         with self._lock:
-            kept, self._kept, self._open = self._kept, None, False
-            if kept is not None:
-                kept.give_back()
+            self._let_go()
 
     def send(
         self,

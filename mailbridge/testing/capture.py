@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 from unittest import mock
 
 from ..aio import AsyncTransport
-from ..envelope import Envelope
+from ..aio.batch import each
 from ..errors import InvalidInput
-from ..outgoing import Content, Outgoing, not_attempted, warn_of_refused
+from ..line import Mail
+from ..outgoing import Outgoing, not_attempted, warn_of_refused
 from ..report import DeliveryReport, OnRefused
 from ..sync.transport import Transport
 from .mailbox import Mailbox
-
-Mails: TypeAlias = Iterable[tuple[Envelope, Content]]
 
 
 @contextlib.contextmanager
@@ -47,7 +46,7 @@ def captured(mailbox: Mailbox) -> Iterator[Mailbox]:
 
 def _one_by_one(
     transport: Transport,
-    mails: Mails,
+    mails: Iterable[Mail],
     *,
     on_refused: OnRefused | str | None = None,
     concurrency: int = 1,
@@ -64,30 +63,19 @@ def _one_by_one(
 
 async def _one_by_one_async(
     transport: AsyncTransport,
-    mails: Mails | AsyncIterable[tuple[Envelope, Content]],
+    mails: Iterable[Mail] | AsyncIterable[Mail],
     *,
     on_refused: OnRefused | str | None = None,
     concurrency: int = 1,
     **options: Any,
 ) -> AsyncIterator[DeliveryReport]:
     policy = transport.on_refused if on_refused is None else OnRefused.parse(on_refused)
-    async for envelope, content in _each(mails):
+    async for envelope, content in each(mails):
         try:
             report = await transport.attempt(envelope, content, on_refused=policy, **options)
         except InvalidInput as error:
             report = not_attempted(envelope, error)
         yield _told(report, policy)
-
-
-async def _each(
-    mails: Mails | AsyncIterable[tuple[Envelope, Content]],
-) -> AsyncIterator[tuple[Envelope, Content]]:
-    if isinstance(mails, AsyncIterable):
-        async for mail in mails:
-            yield mail
-    else:
-        for mail in mails:
-            yield mail
 
 
 def _told(report: DeliveryReport, policy: OnRefused) -> DeliveryReport:
