@@ -101,6 +101,7 @@ GROUPS: dict[str, tuple[Aim, ...]] = {
     "content": (
         Aim("content-10k", "line ends and dot-stuffing, 10 KiB: CPU", 0.6, SMTPLIB),
         Aim("content-25m", "line ends and dot-stuffing, 25 MiB: CPU", 0.35, SMTPLIB),
+        Aim("content-rendered", "the same for what we rendered, 10 KiB: CPU", 0.1, SMTPLIB),
     ),
     "threads": (
         Aim("threads-errors", "1,000 threads, a message each: errors", 0, "errors"),

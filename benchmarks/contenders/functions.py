@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.contenders import Job, Prepare, contender, needed
 from mailbridge.protocol import content
+from mailbridge.render import Rendered, Text, render_body
 
 
 def text(job: Job) -> str:
@@ -56,3 +57,16 @@ def mailbridge_prepare(job: Job) -> Iterator[Prepare]:
             content.stuffed(content.canonical(given))
 
     return each(prepared, job)
+
+
+@contender("mailbridge.rendered")
+def mailbridge_rendered(job: Job) -> Iterator[Prepare]:
+    """The same with what our own renderer wrote: it knows that there is nothing to change."""
+    rendered = Rendered("Subject: A message\r\n", render_body(Text(job.content().decode())))
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            for _ in content.stuffed_pieces(rendered):
+                pass
+
+    yield lambda n: partial(run, n)

@@ -15,7 +15,8 @@ def core(bench: Bench) -> Iterator[Finding]:
     job = Job(port=bench.servers.fastest.port)
     batch, source = "Transport.batch", "smtp-source.single"
     names = ("smtplib.single", source, batch, "SMTP.single", "Transport.single")
-    race = bench.race(dict.fromkeys((*names, "aiosmtplib.single", "nodemailer.batch"), job))
+    peers = ("aiosmtplib.single", "nodemailer.single", "nodemailer.batch")
+    race = bench.race(dict.fromkeys((*names, *peers), job))
     yield race.finding("batch-1k", batch, "smtplib.single")
     yield race.finding("batch-1k-source", batch, source)
     yield race.finding("single-smtp", "SMTP.single", "smtplib.single")
@@ -72,6 +73,8 @@ def content(bench: Bench) -> Iterator[Finding]:
     """A text with LF line ends to what goes out after DATA."""
     for aim, size in (("content-10k", 10 * 1024), ("content-25m", bench.large)):
         yield _pair(bench, aim, "mailbridge.prepare", "smtplib.prepare", Job(size=size))
+    job = Job(size=10 * 1024)
+    yield _pair(bench, "content-rendered", "mailbridge.rendered", "smtplib.prepare", job)
 
 
 def tls(bench: Bench) -> Iterator[Finding]:
