@@ -20,8 +20,8 @@ import mailbridge_flask
 from mailbridge import Envelope, Relay, RetryPolicy, Transport, link
 from mailbridge.testing import ScriptedServer
 from tests.django_settings import configure
-from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted, saying
-from tests.sync.servers import PATIENCE, Peer, RawServer
+from tests.hostile.servers import CHUNKING, ENDS, IN_TURN, PIPELINING, WAYS, Counted
+from tests.sync.servers import PATIENCE, Gone, Peer, RawServer
 from tests.sync.support import BOTH, CC, CONTENT, ENVELOPE, SENDER, TO, transport
 
 MAILS = [(Envelope(SENDER, [f"{n}@example.com"]), b"Number: %d\r\n\r\n" % n) for n in range(5)]
@@ -316,17 +316,31 @@ def test_354_to_rcpt_is_no_acceptance(ehlo: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("verb", ["MAIL", "RCPT", "DATA", "BDAT"])
 def test_421_at_each_step_of_a_group(verb: str) -> None:
-    """421 to any command of a group: nobody was attempted; the next mail has a new connection."""
+    """421 to any command of a group: nobody was attempted; the next mail has a new connection.
+
+    The server does not close: that is for the client to do, at once, and without another word.
+    """
     counted = Counted(CHUNKING if verb == "BDAT" else PIPELINING)
+    left = threading.Event()
 
     def dialogue(peer: Peer) -> None:
-        peer.until(verb, ehlo=CHUNKING if verb == "BDAT" else PIPELINING)
-        saying("421 4.3.2 going down")(peer)
+        line = peer.until(verb, ehlo=CHUNKING if verb == "BDAT" else PIPELINING)
+        if verb == "BDAT":
+            peer.read(int(line.split()[1]))
+        peer.say("421 4.3.2 going down")
+        try:
+            while True:
+                peer.line()
+        except Gone:
+            left.set()
 
     with RawServer(dialogue, counted) as server:
         sender = transport(server)
         with pytest.raises(mailbridge.MailError, match="going down") as caught:
             sender.send(ENVELOPE, CONTENT)
+        assert left.wait(2)
+        verbs = [line.split()[0] for line in server.peers[0].commands]
+        assert {"RSET", "QUIT"}.isdisjoint(verbs)
         assert caught.value.report.not_attempted == (TO,)
         assert (caught.value.retryable, caught.value.session_usable) == (True, False)
         assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)

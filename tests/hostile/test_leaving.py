@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -176,3 +177,47 @@ def test_a_server_that_never_begins_holds_nobody_for_long(ca: TestCA, never: str
         # One behind the other, two at a time, they would take ten times 0.3 s.
         assert seconds < 2.5
         assert len(server.peers) <= 6
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["kept", "pooled"])
+def test_records_of_tls_without_data_are_no_sign_of_leaving(ca: TestCA, keep: bool) -> None:
+    """The socket is readable, and nothing was said: the connection is the next mail's, too.
+
+    A server of TLS 1.3 may send tickets and new keys at any moment; here it asks who we are.
+    """
+    context = ca.server_context("127.0.0.1")
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.load_verify_locations(ca.ca_file)
+    ours = ca.client_context()
+    ours.post_handshake_auth = True
+    idle, asked = threading.Event(), threading.Event()
+
+    def take(peer: Peer) -> None:
+        peer.until("DATA", ehlo=PIPELINING)
+        peer.say("354 go on")
+        peer.read_content()
+        peer.say("250 Ok")
+
+    def asking(peer: Peer) -> None:
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.start_tls(context)
+        take(peer)
+        assert idle.wait(PATIENCE)
+        peer.sock.verify_client_post_handshake()  # type: ignore[attr-defined]
+        peer.sock.do_handshake()  # type: ignore[attr-defined]
+        asked.set()
+        take(peer)
+        peer.until("QUIT")
+
+    with RawServer(asking) as server:
+        options = {"host": server.host, "port": server.port, "ssl_context": ours}
+        sender = Transport(Relay(tls="implicit", local_hostname="me", **options))
+        if keep:
+            sender.open()
+        assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+        idle.set()
+        assert asked.wait(PATIENCE)
+        assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+        assert len(server.peers) == 1
+        sender.close()

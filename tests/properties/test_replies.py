@@ -96,7 +96,11 @@ def feed_without_end(parser: ReplyParser, piece: bytes, limit: int) -> None:
 
 @pytest.mark.parametrize(
     "piece",
-    [b"2", b"\r", b"250-", b"250 " + b"x" * 500, b"250-\r\n", b"250-" + b"x" * 60 + b"\r\n", b"\0"],
+    [
+        *(b"2", b"\r", b"250-", b"250 " + b"x" * 500, b"\0"),  # one line without end
+        *(b"250-\r\n", b"250-" + b"x" * 60 + b"\r\n"),  # too many lines
+        b"250-" + b"x" * 500 + b"\r\n",  # too many octets
+    ],
 )
 def test_memory_is_bounded(piece: bytes) -> None:
     limit = MAX_REPLY_SIZE + MAX_REPLY_LINE + MAX_REPLY_LINES * 8

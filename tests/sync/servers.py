@@ -103,6 +103,25 @@ class Peer:
         data, self._input = self._input[:size], self._input[size:]
         return data
 
+    def skip(self, size: int) -> int:
+        """So many octets, none of which is kept. Returns their number."""
+        left = size
+        while left:
+            if not self._input:
+                self.receive()
+            left, self._input = max(0, left - len(self._input)), self._input[left:]
+        return size
+
+    def skip_content(self) -> int:
+        """Everything up to the final dot, none of it kept. Returns the number of octets."""
+        octets, tail = 0, b"\r\n"
+        while not tail.endswith(b"\r\n.\r\n"):
+            if not self._input:
+                self.receive()
+            octets += len(self._input)
+            tail, self._input = (tail + self._input)[-5:], b""
+        return octets
+
     def stop_talking(self) -> None:
         """Close this direction only."""
         self.sock.shutdown(socket.SHUT_WR)

@@ -218,6 +218,18 @@ def test_endless_challenges() -> None:
         smtp.close()
 
 
+def test_endless_challenges_to_a_mechanism_of_the_callers_own() -> None:
+    """One that always has an answer: what ends it is the limit on rounds."""
+    done: list[str] = []
+    with RawServer(_auth(["334 YWJj"] * 50, done)) as raw:
+        smtp = client(raw)
+        smtp.ehlo()
+        with pytest.raises(mailbridge.MailError, match="infinite loop"):
+            smtp.auth("X-OWN", lambda challenge=None: "again")
+        assert len(done) < 10
+        assert smtp.sock is None
+
+
 def test_huge_challenge() -> None:
     """A huge challenge is bounded like every reply."""
     done: list[str] = []
@@ -250,6 +262,17 @@ def test_password_is_not_sent_in_clear(elsewhere: str, mechanism: str) -> None:
         assert "AUTH" not in verbs(smtpd)
         insecure = transport(smtpd, host=elsewhere, allow_insecure_auth=True, **LOGIN)
         assert insecure.send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+@pytest.mark.parametrize("refusal", ["534 5.7.9 not that one", "504 5.5.4 no", "535 5.7.8 no"])
+def test_no_way_down_to_a_password_in_clear(elsewhere: str, refusal: str) -> None:
+    """CRAM-MD5 refused where somebody may listen: an attacker who says so gets no password."""
+    with server("CRAM-MD5", "PLAIN", "LOGIN") as smtpd:
+        smtpd.reply("AUTH", refusal)
+        with pytest.raises(mailbridge.AuthenticationFailed) as caught:
+            transport(smtpd, host=elsewhere, **LOGIN).send(ENVELOPE, CONTENT)
+        assert caught.value.report.not_attempted == (TO,)
+        assert [line for line in heard(smtpd) if line.startswith("AUTH")] == ["AUTH CRAM-MD5"]
 
 
 def test_538_says_what_to_do(elsewhere: str, ca: mailbridge.testing.TestCA) -> None:

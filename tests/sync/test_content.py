@@ -6,6 +6,7 @@ import email.message
 import io
 import pickle
 import socket
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,44 @@ def test_a_file_of_no_bytes_is_refused(piece: object) -> None:
 
     with pytest.raises(mailbridge.InvalidInput, match="not bytes"):
         Outgoing(ENVELOPE, Odd())
+
+
+@pytest.mark.parametrize("keywords", [(), ("250-PIPELINING", "250-CHUNKING")], ids=["DATA", "BDAT"])
+def test_a_large_content_is_never_whole_in_memory(
+    keywords: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Read from a file piece by piece, while it is looked at and while it is sent."""
+    path, size = tmp_path / "content", 0
+    with path.open("wb") as file:
+        file.write(CONTENT)
+        for _ in range(200):
+            file.write((b"." + b"x" * 97 + b"\n") * 1000)
+
+    def dialogue(peer: Peer) -> None:
+        nonlocal size
+        line = peer.until("BDAT" if keywords else "DATA", ehlo=("250-raw", *keywords, "250 SIZE"))
+        if line == "DATA":
+            peer.say("354 go on")
+            size = peer.skip_content()
+        while line.startswith("BDAT"):
+            size += peer.skip(int(line.split()[1]))
+            peer.say("250 Ok")
+            line = "" if line.endswith("LAST") else peer.line()
+        peer.say(*["250 Ok"] * (not keywords))
+        peer.until("QUIT")
+
+    with RawServer(dialogue) as server, path.open("rb") as file:
+        relay = transport(server, timeout=20)
+        relay.open()
+        tracemalloc.start()
+        try:
+            assert relay.send(ENVELOPE, file).accepted == (TO,)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        relay.close()
+    assert size > 20_000_000
+    assert peak < 3_000_000
 
 
 # -- 8 bits and SIZE
@@ -333,9 +372,16 @@ def test_bcc_is_not_sent(smtpd: ScriptedServer) -> None:
     message.set_content("text")
     with client(smtpd) as smtp:
         smtp.send_message(message)
-    assert set(smtpd.messages[0].recipients) == {TO, "secret@example.com"}
-    assert b"secret@" not in smtpd.messages[0].content
-    assert message["Bcc"] == "secret@example.com"
+        message["Resent-Date"] = "Mon, 1 Jan 2024 00:00:00 +0000"
+        message["Resent-From"], message["Resent-To"] = SENDER, TO
+        message["Resent-Bcc"] = "secret@example.com"
+        smtp.send_message(message)
+    assert len(smtpd.messages) == 2
+    for received in smtpd.messages:
+        assert set(received.recipients) == {TO, "secret@example.com"}
+        assert b"secret@" not in received.content
+        assert b"bcc" not in received.content.lower()
+    assert message["Bcc"] == message["Resent-Bcc"] == "secret@example.com"
 
 
 def test_idn_domain_and_send_message_on_an_old_server(smtpd: ScriptedServer) -> None:

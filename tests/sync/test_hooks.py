@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -79,9 +80,12 @@ def test_an_objection_stops_it(way: str, content: bytes) -> None:
     """No end of the content is ever seen by the server; the next mail goes out all the same."""
     ledger = Ledger(objections=1)
     with ScriptedServer(extensions=WAYS[way]) as smtpd:
-        sender = watched(smtpd, ledger)
+        # Whoever waits for an answer to what the server takes for content waits for long.
+        sender = watched(smtpd, ledger, timeout=30)
+        started = time.monotonic()
         with pytest.raises(SendStopped, match="LookupError: sent before") as caught:
             sender.send(ENVELOPE, content)
+        assert time.monotonic() - started < 10
         error = caught.value
         assert isinstance(error.__cause__, LookupError)
         assert error.report.not_attempted == (TO,)

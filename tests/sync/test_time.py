@@ -186,6 +186,11 @@ def test_quit_is_waited_for_briefly(smtpd: ScriptedServer, monkeypatch: pytest.M
     smtpd.silent("QUIT")
     with within(2):
         assert transport(smtpd, timeout=60).send(ENVELOPE, CONTENT).accepted == (TO,)
+    smtp = client(smtpd, timeout=60)
+    with within(2), pytest.raises(mailbridge.SMTPServerDisconnected):
+        smtp.quit()
+    with within(2), client(smtpd, timeout=60) as smtp:
+        assert smtp.sendmail(SENDER, TO, CONTENT) == {}
 
 
 def test_the_longest_time_can_be_waited(smtpd: ScriptedServer) -> None:

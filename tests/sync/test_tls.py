@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL
@@ -142,16 +149,50 @@ def test_smtp_ssl_by_ipv6_literal(ca: TestCA) -> None:
 # -- the certificate
 
 
+BAD = ["other name", "expired", "not yet valid", "self-signed", "unknown CA"]
+
+
 def _bad_context(kind: str, ca: TestCA) -> ssl.SSLContext:
     if kind == "other name":
         return ca.server_context("other.example")
     if kind == "expired":
         return ca.expired_server_context(ME)
+    if kind == "not yet valid":
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        later = ca._ca.issue_cert(ME, not_before=tomorrow, not_after=tomorrow + timedelta(days=9))
+        later.configure_cert(context)
+        return context
+    if kind == "self-signed":
+        return _self_signed()
     with TestCA() as unknown:
         return unknown.server_context(ME)
 
 
-@pytest.mark.parametrize("kind", ["other name", "expired", "unknown CA"])
+def _self_signed() -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, ME)])
+    names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(ME))])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(names, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    traditional = serialization.PrivateFormat.TraditionalOpenSSL
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(certificate.public_bytes(pem))
+        file.write(key.private_bytes(pem, traditional, serialization.NoEncryption()))
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
+
+
+@pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("mode", ["opportunistic", "starttls", "implicit"])
 def test_bad_certificate_is_refused(ca: TestCA, kind: str, mode: str) -> None:
     """Certificate check: on in every mode, and never a way around it."""
@@ -214,14 +255,21 @@ def test_client_certificate(ca: TestCA) -> None:
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_old_tls_is_refused(ca: TestCA) -> None:
-    """TLS 1.0 and 1.1 only: refused (RFC 8996)."""
+    """TLS 1.0 and 1.1 only: refused (RFC 8996), whatever OpenSSL's own policy is."""
     context = ca.server_context(ME)
     context.minimum_version = ssl.TLSVersion.TLSv1
     context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
+    ours = tls_context(ca_file=ca.ca_file, shared=False)
+    ours.set_ciphers("ALL:@SECLEVEL=0")  # OpenSSL would refuse it, too
+    options: list[dict[str, Any]] = [{"ca_file": ca.ca_file}, {"ssl_context": ours}]
     with ScriptedServer(tls_context=context) as smtpd:
-        with pytest.raises(mailbridge.TLSError):
-            transport(smtpd, tls="starttls", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
+        for each in options:
+            with pytest.raises(mailbridge.TLSError):
+                transport(smtpd, tls="starttls", **each).send(ENVELOPE, CONTENT)
+        ours.minimum_version = ssl.TLSVersion.TLSv1
+        lax = transport(smtpd, tls="starttls", ssl_context=ours)
+        assert lax.send(ENVELOPE, CONTENT).accepted == (TO,), "the server could have"
 
 
 # -- the other end speaks otherwise
@@ -340,7 +388,7 @@ def _with_colons(pin: str) -> str:
 
 
 @pytest.mark.parametrize("mode", ["opportunistic", "starttls", "implicit"])
-@pytest.mark.parametrize("kind", ["other name", "expired", "unknown CA"])
+@pytest.mark.parametrize("kind", BAD)
 def test_a_pin_accepts_its_certificate_whoever_issued_it(
     ca: TestCA, elsewhere: str, kind: str, mode: str
 ) -> None:
