@@ -147,7 +147,10 @@ class Envelope:
     ) -> None:
         if isinstance(forward_paths, (str, Address)):
             forward_paths = (forward_paths,)
-        parsed = [Address.parse(path) for path in forward_paths or ()]
+        parsed = [
+            _parse(path) if type(path) is str else Address.parse(path)
+            for path in forward_paths or ()
+        ]
         if not parsed:
             raise AddressError("no recipients: name at least one address to send to")
         recipients = tuple(parsed) if len(parsed) == 1 else tuple(dict.fromkeys(parsed))

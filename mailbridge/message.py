@@ -96,7 +96,8 @@ _MESSAGE_ID = re.compile(rb"^message-id:\s*(<[^<>\r\n]+>)", re.IGNORECASE | re.M
 
 def message_id(content: bytes) -> str | None:
     """The Message-ID field of the header of `content`, None if there is none."""
-    end = _header_end(content)
+    end = content.find(b"\r\n\r\n")
+    end = len(content) if end < 0 else end + 2
     # As nearly everybody writes it; a plain search is the fastest way to get near.
     start = content.find(b"\nMessage-ID: <", 0, end) + 1
     match = _MESSAGE_ID.search(content, start, end)
@@ -117,8 +118,3 @@ def header_of(pieces: Iterable[bytes]) -> bytes:
         if (end := head.find(b"\r\n\r\n", looked_at)) >= 0:
             return bytes(head[: end + 2])
     return bytes(head)
-
-
-def _header_end(content: bytes) -> int:
-    end = content.find(b"\r\n\r\n")
-    return len(content) if end < 0 else end + 2
