@@ -1,5 +1,6 @@
 """A scripted SMTP server and a certificate authority, for the tests of those who send mail."""
 
+from mailbridge.testing.capture import captured
 from mailbridge.testing.certificates import TestCA
 from mailbridge.testing.mailbox import Mailbox, SentMail
 from mailbridge.testing.peer import ScriptedPeer
@@ -18,4 +19,5 @@ __all__ = [
     "ScriptedServer",
     "SentMail",
     "TestCA",
+    "captured",
 ]

@@ -16,8 +16,7 @@ from django.test.utils import _TestState
 from django.utils.module_loading import import_string
 
 from mailbridge import SomeRecipientsRefused
-from mailbridge.testing import Mailbox, ScriptedServer
-from mailbridge.testing.capture import captured
+from mailbridge.testing import Mailbox, ScriptedServer, captured
 from mailbridge_django import EmailBackend
 from mailbridge_django.exceptions import MailError
 from mailbridge_django.testing import sending

@@ -8,8 +8,7 @@ import pytest
 from flask import Flask
 
 from mailbridge import SomeRecipientsRefused
-from mailbridge.testing import Mailbox, ScriptedServer
-from mailbridge.testing.capture import captured
+from mailbridge.testing import Mailbox, ScriptedServer, captured
 from mailbridge_flask import Mail, Message
 from mailbridge_flask.testing import sending
 

@@ -20,8 +20,7 @@ from mailbridge import (
     SomeRecipientsRefused,
     Transport,
 )
-from mailbridge.testing import Mailbox, ScriptedServer
-from mailbridge.testing.capture import captured
+from mailbridge.testing import Mailbox, ScriptedServer, captured
 
 NOWHERE = "smtp://mail.invalid"
 PLAIN = "Subject: Hello\n\nIt works.\n"
