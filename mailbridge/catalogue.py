@@ -37,7 +37,12 @@ class Option(NamedTuple):
 
 #: Options of a relay: each may be part of a URL, unless its text says otherwise.
 OF_RELAY = (
-    Option("url", TEXT, "All of it in one URL. Options that are given beside it count before it."),
+    Option(
+        "url",
+        TEXT,
+        "All of it in one URL. Options that are given beside it count before it;"
+        " in Flask one that says something else is an error.",
+    ),
     Option(
         "host",
         TEXT,

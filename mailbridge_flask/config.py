@@ -12,6 +12,7 @@ from mailbridge.convert import limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
+from mailbridge.url import options_of
 
 from . import headers
 
@@ -43,6 +44,8 @@ ELSEWHERE: Final = {
     "MAIL_SSL_CERTFILE": "MAIL_CERTFILE",
     "MAIL_SSL_KEYFILE": "MAIL_KEYFILE",
 }
+# The ports of a URL that names none but says which kind of TLS.
+_PORTS: Final = {"implicit": 465, "starttls": 587}
 # Words of their own in an error text only where they stand at its beginning.
 _COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp", "pool"}
 
@@ -71,21 +74,21 @@ class Config:
     outbox_send: bool = False
 
     @classmethod
-    def from_mapping(cls, settings: Mapping[str, Any], *, debug: bool = False) -> Config:
+    def from_mapping(
+        cls, settings: Mapping[str, Any], *, debug: bool = False,
+        inherited: Mapping[str, Any] | None = None,
+    ) -> Config:  # fmt: skip
         """Read the MAIL_* names in `settings`; texts from the environment are converted.
 
-        `debug` is the default of MAIL_DEBUG. Raises OptionError (a ValueError) that names the
-        setting and says what to do.
+        `debug` is the default of MAIL_DEBUG, `inherited` has that of settings that are not there.
+        Raises OptionError (a ValueError) that names the setting and says what to do.
         """
-        given = {
-            name: value
-            for name, value in settings.items()
-            if name.startswith("MAIL_") and value is not None and value != ""
-        }
+        given = _given({**(inherited or {}), **settings})
         _check_names(given)
         suppress_send(given)
         max_emails = _count("MAIL_MAX_EMAILS", given.get("MAIL_MAX_EMAILS"))
         relay = _relay(given, max_emails)
+        _check_url(_given(settings))
         return cls(
             relay=relay,
             on_refused=_on_refused(given.get("MAIL_ON_REFUSED", OnRefused.RAISE)),
@@ -107,6 +110,14 @@ class Config:
             outbox=_outbox(given.get("MAIL_OUTBOX")),
             outbox_send=flag("MAIL_OUTBOX_SEND", given.get("MAIL_OUTBOX_SEND", False)),
         )
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in settings.items()
+        if name.startswith("MAIL_") and value is not None and value != ""
+    }
 
 
 def _outbox(value: object) -> str | bool | None:
@@ -163,6 +174,31 @@ def _relay(given: Mapping[str, Any], max_emails: int | None) -> Relay:
         raise OptionError(_in_our_names(str(exc))) from exc
     except AddressError as exc:
         raise OptionError(f"MAIL_SERVER: {exc}") from exc
+
+
+def _check_url(given: Mapping[str, Any]) -> None:
+    """Raise OptionError if a setting says something else than the MAIL_URL beside it.
+
+    Half of the one server and half of the other would be neither of them.
+    """
+    if "MAIL_URL" not in given:
+        return
+    in_url = options_of(given["MAIL_URL"], OPTION_NAMES)
+    in_url.setdefault("port", _PORTS.get(str(in_url.get("tls")).lower()))
+    for option, value in in_url.items():
+        name = setting_of(option)
+        if name in given and not _same(option, given[name], value):
+            raise OptionError(
+                f"{name} and MAIL_URL contradict each other: drop {name}, and put into the URL"
+                " what is to count"
+            )
+
+
+def _same(option: str, value: object, in_url: object) -> bool:
+    one, other = str(value), str(in_url)
+    if option not in ("username", "password"):
+        one, other = one.lower(), other.lower()
+    return one == other
 
 
 def _limited(relay: Relay, max_emails: int | None) -> Relay:

@@ -46,7 +46,7 @@ def config_of(
     if not _NAMES_A_SERVER.isdisjoint(own):
         inherited = {key: inherited[key] for key in inherited if key not in _OF_THE_SERVER}
     try:
-        config = Config.from_mapping({**inherited, **own}, debug=debug)
+        config = Config.from_mapping(own, debug=debug, inherited=inherited)
         # Here no other extension has names of its own.
         if unknown := sorted(own.keys() - KNOWN):
             raise OptionError(f"unknown setting {unknown[0]}")

@@ -62,6 +62,22 @@ def test_tls_and_port(settings: dict[str, Any], tls: TLS, port: int) -> None:
     assert relay.verifies
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"MAIL_SERVER": "mx.example.org", "MAIL_PORT": "465"},
+        {"MAIL_USERNAME": "u", "MAIL_PASSWORD": "p"},
+        {"MAIL_TIMEOUT": 5, "MAIL_TLS": "IMPLICIT"},
+        {"MAIL_SERVER": "", "MAIL_PORT": None},
+    ],
+)
+def test_beside_a_url_there_may_be_what_it_leaves_open_or_says_too(
+    settings: dict[str, Any],
+) -> None:
+    relay = read(MAIL_URL="smtps://MX.example.org?timeout=5", **settings).relay
+    assert relay.address == "mx.example.org:465"
+
+
 def test_our_own_options(tmp_path: Path) -> None:
     ca_file = tmp_path / "ca.pem"
     ca_file.touch()
@@ -127,6 +143,14 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"MAIL_USE_TLS": True, "MAIL_TLS": "none"}, r"MAIL_USE_TLS and MAIL_TLS='none'"),
     ({"MAIL_USE_SSL": True, "MAIL_URL": "smtp://mx"}, r"MAIL_USE_SSL and MAIL_URL contradict"),
     ({"MAIL_USE_TLS": True, "MAIL_URL": "smtps://mx"}, r"MAIL_USE_TLS and MAIL_URL contradict"),
+    ({"MAIL_URL": "smtp://a.example", "MAIL_SERVER": "b.example"}, r"MAIL_SERVER and MAIL_URL"),
+    ({"MAIL_URL": "smtp://a.example:25", "MAIL_PORT": 26}, r"MAIL_PORT and .* drop MAIL_PORT"),
+    ({"MAIL_URL": "smtp://a.example", "MAIL_PORT": 1025}, r"MAIL_PORT and MAIL_URL contradict"),
+    (
+        {"MAIL_URL": "smtp://u:p@mx", "MAIL_USERNAME": "u", "MAIL_PASSWORD": "P"},
+        r"^(?=.*MAIL_PASSWORD and MAIL_URL)(?!.*u:p)",
+    ),
+    ({"MAIL_URL": "smtp://mx?timeout=5", "MAIL_TIMEOUT": 6}, r"MAIL_TIMEOUT and MAIL_URL"),
     ({"MAIL_TLS": "ssl"}, r"MAIL_TLS 'ssl' is not one of"),
     ({"MAIL_PORT": "smtp"}, r"MAIL_PORT"),
     ({"MAIL_PORT": 70000}, r"MAIL_PORT"),

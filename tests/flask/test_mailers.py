@@ -109,9 +109,25 @@ def test_what_is_inherited(app: Flask, make_app: MakeApp) -> None:
     assert len(same.relays) == 1
 
 
+def test_a_mailer_may_differ_from_the_url_of_the_application(make_app: MakeApp) -> None:
+    mailers = {"bulk": {"MAIL_PORT": 2525, "MAIL_USERNAME": "bulk", "MAIL_PASSWORD": "x"}}
+    site = make_app(
+        MAIL_SERVER=None,
+        MAIL_PORT=None,
+        MAIL_URL="smtps://me:pw@mx.example.org",
+        MAIL_MAILERS=mailers,
+    )
+    bulk = config_of(site, "bulk").relay
+    assert (bulk.address, bulk.username, bulk.tls) == ("mx.example.org:2525", "bulk", TLS.IMPLICIT)
+
+
 @pytest.mark.parametrize(
     ("mailers", "says"),
     [
+        (
+            {"bulk": {"MAIL_URL": "smtp://a.example", "MAIL_SERVER": "b.example"}},
+            r"\['bulk'\]: MAIL_SERVER and MAIL_URL contradict",
+        ),
         (["bulk"], "MAIL_MAILERS is a list: give a dict"),
         ({"bulk": "smtp://x"}, r"MAIL_MAILERS\['bulk'\] is a str: give a dict"),
         ({"default": {}}, "'default' is no name for a mailer"),
