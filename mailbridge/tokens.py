@@ -15,6 +15,7 @@ from .calling import acall, call
 from .errors import MailError
 from .protocol.session import Dialogue
 from .registry import Registry
+from .report import Phase
 from .secret import Secret
 
 # A token must outlive the way to the server and the login.
@@ -154,7 +155,8 @@ def _checked(given: Any) -> tuple[Secret, float]:
 def _failed(error: Exception) -> MailError:
     # Of the text only the kind is shown: it may hold what the provider was given.
     failed = MailError(f"token_provider failed: {type(error).__name__}")
-    failed.advice = "The cause is above; nothing was sent to the server"
+    failed.advice = "The exception that it raised is the cause of this one. No mail was sent"
+    failed.phase = Phase.AUTH
     failed.retryable = failed.session_usable = True
     return failed
 

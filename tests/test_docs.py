@@ -19,44 +19,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from mailbridge import errors
+from tests.pages import DOCS, FENCE, FILE, PAGES, ROOT, blocks, is_for, name
 
 # A page that runs pytest itself takes a while on a busy machine.
 pytestmark = pytest.mark.timeout(180)
 
-ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w/]+\.py)(?: \(Django (.+)\))?\n")
 PORT = "1025"
 NOT_RUN = re.compile(
     r"make (demo|test|lint|matrix)( ONCE=1)?|pip install \S+|cd \S+|python -m mailbridge.testing .*"
 )
 # What a settings module needs besides mail, and the pages do not talk about.
 SETTINGS = "SECRET_KEY = 'x'\nROOT_URLCONF = 'urls'\nALLOWED_HOSTS = ['*']\nINSTALLED_APPS = []\n"
-
-
-class Block(NamedTuple):
-    line: int
-    language: str
-    text: str
-
-
-def blocks(page: Path) -> list[Block]:
-    text = page.read_text("utf-8")
-    return [
-        Block(text.count("\n", 0, match.start()) + 1, match[1], match[2])
-        for match in FENCE.finditer(text)
-    ]
-
-
-def name(page: Path) -> str:
-    return str(page.relative_to(ROOT))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -133,7 +110,7 @@ def python(where: str, text: str, names: dict[str, object]) -> str:
         return output.getvalue()
     import django
 
-    if file[2] and ".".join(map(str, django.VERSION[:2])) not in file[2]:
+    if not is_for(file[2], django.VERSION):
         return ""
     path = Path(file[1])
     path.parent.mkdir(parents=True, exist_ok=True)
