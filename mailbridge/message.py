@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import email.errors
 import email.generator
 import email.message
 import email.policy
@@ -12,6 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from . import fields
 from .envelope import Address
 from .errors import AddressError, InvalidInput
 
@@ -31,7 +33,10 @@ class Flattened:
         return any(Address.parse(t).needs_smtputf8 for t in addresses if t and t != "<>")
 
     def content(self, *, utf8: bool = False) -> bytes:
-        """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows."""
+        """The message as bytes with CRLF; `utf8` writes header fields as RFC 6532 allows.
+
+        Raises InvalidInput for a header field that is none, or would be more than one.
+        """
         message, policy = self.message, self.message.policy
         if utf8 and isinstance(policy, email.policy.EmailPolicy):
             policy = policy.clone(utf8=True)
@@ -39,9 +44,14 @@ class Flattened:
             # compat32, the policy of old messages, cannot write UTF-8 header fields, and the
             # others cannot read its Header objects.
             message, policy = _with_text_fields(message), email.policy.SMTPUTF8
+        fields.check(message)
         buffer = io.BytesIO()
-        email.generator.BytesGenerator(buffer, policy=policy).flatten(message, linesep="\r\n")
-        return buffer.getvalue()
+        try:
+            email.generator.BytesGenerator(buffer, policy=policy).flatten(message, linesep="\r\n")
+        except email.errors.MessageError as exc:
+            raise InvalidInput(f"the message cannot be written: {exc}") from exc
+        fields.check_written(message, content := buffer.getvalue())
+        return content
 
 
 def flattened(
@@ -66,18 +76,15 @@ def flattened(
         recipients = [address for _, address in found if address]
     elif isinstance(recipients, str):
         recipients = [recipients]
-    without_bcc = copy.copy(message)
-    del without_bcc["Bcc"]
-    del without_bcc["Resent-Bcc"]
-    return Flattened(sender, tuple(recipients), without_bcc)
+    return Flattened(sender, tuple(recipients), fields.without_bcc(message))
 
 
 def _with_text_fields(message: email.message.Message) -> email.message.Message:
     copied = copy.copy(message)
-    fields = copied.items()
-    for name in {name for name, _ in fields}:
+    items = copied.items()
+    for name in {name for name, _ in items}:
         del copied[name]
-    for name, value in fields:
+    for name, value in items:
         copied[name] = str(value)
     return copied
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import email.errors
+import email.message
 import email.policy
 import functools
 import inspect
@@ -20,7 +22,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.message import ADDRESS_HEADERS, MIMEMixin
 from django.utils.encoding import force_str, punycode
 
-from mailbridge import Address, AddressError, Envelope, NonASCIIAddress
+from mailbridge import Address, AddressError, Envelope, InvalidInput, NonASCIIAddress, fields
 from mailbridge.envelope import to_ascii_domain
 from mailbridge.protocol.content import Buffer, canonical
 from mailbridge.render import Rendered
@@ -31,6 +33,8 @@ from . import fastpath
 _TAKES_POLICY = "policy" in inspect.signature(EmailMessage.message).parameters
 _DOMAIN = re.compile(r"(?<=@)[^\s@<>()\",;:]+")
 _warned_of: set[type] = set()
+# Those of somebody else may add fields, a signature for example.
+_WRITERS = {m.as_bytes for m in (email.message.Message, email.message.EmailMessage, MIMEMixin)}
 
 
 class PrepareAddress(Protocol):
@@ -60,8 +64,8 @@ def to_mail(
     empty ones dropped. `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps
     what the next message may have in common with this one. What the message has as `esmtp` goes
     into the envelope. Raises ValueError for an invalid address, for one that is not ASCII without
-    `smtputf8`, for no recipient, and for a header with a line break; and whatever the message's
-    own methods raise.
+    `smtputf8`, for no recipient, and for a header field that is none or would become two; and
+    whatever the message's own methods raise. Bcc and Resent-Bcc are left out.
     """
     prepare = prepare or addr_spec
 
@@ -78,8 +82,11 @@ def to_mail(
         rendered = fastpath.render(message, bodies)
         if rendered is not None:
             return Mail(envelope, rendered)
-    mime = _rendered(_with_true_domains(message), utf8=envelope.needs_smtputf8)
-    return Mail(envelope, Buffer(_to_bytes(mime)))
+    try:
+        mime = _rendered(_with_true_domains(message), utf8=envelope.needs_smtputf8)
+        return Mail(envelope, Buffer(_to_bytes(mime)))
+    except email.errors.MessageError as exc:
+        raise InvalidInput(f"the message cannot be written: {exc}") from exc
 
 
 def addr_spec(address: str, force_ascii: bool = True) -> str:
@@ -194,5 +201,12 @@ def _accepts_policy(method: Callable[..., Any]) -> bool:
 
 def _to_bytes(mime: Any) -> bytes:
     # A body that is 8bit stays so: the transport declares it, or re-encodes it, as needed.
+    if not isinstance(mime, email.message.Message):
+        return canonical(mime.as_bytes())
+    mime = fields.without_bcc(mime)
+    fields.check(mime)
     content = mime.as_bytes(linesep="\r\n") if isinstance(mime, MIMEMixin) else mime.as_bytes()
-    return canonical(content)
+    written = canonical(content)
+    if type(mime).as_bytes in _WRITERS:
+        fields.check_written(mime, written)
+    return written

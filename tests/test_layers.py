@@ -40,7 +40,7 @@ VALUES = {
     )
 }
 FUNCTIONS = {
-    *("protocol", "policy", "message", "header", "render", "outbox", "sendmail"),
+    *("protocol", "policy", "fields", "message", "header", "render", "outbox", "sendmail"),
     *(
         "observe",
         "outgoing",

@@ -10,7 +10,7 @@ from email.mime.text import MIMEText
 
 import pytest
 
-from mailbridge import AddressError, InvalidInput
+from mailbridge import AddressError, InvalidInput, fields
 from mailbridge.message import flattened, header_of, message_id
 
 
@@ -140,3 +140,71 @@ def test_the_header_of_a_content_in_pieces(content: bytes, header: bytes) -> Non
     for size in (1, 2, 3, 5, 100):
         pieces = [content[at : at + size] for at in range(0, len(content), size)]
         assert header_of(pieces) == header
+
+
+BROKEN = [
+    *("a\nBcc: evil@x.org", "a\r\nBcc: evil@x.org", "a\rBcc: evil@x.org", "a\n", "a\r", "\na"),
+    *("a\n\nbody", "a\r\n\r\nbody", "a\n \n b", "a\r\n \r\nbody", "a\n ", "a\0b", "\0"),
+    *("a\x0bBcc: evil@x.org", "a\x0cb", "a\x1cb", "a\x1eb", "a\x85b", "a\u2028b"),
+]
+KINDS = [Message, EmailMessage]
+
+
+@pytest.mark.parametrize("value", BROKEN, ids=ascii)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_part", [False, True], ids=["header", "part"])
+def test_no_field_becomes_two(kind: type[Message], value: str, in_part: bool) -> None:
+    """Whatever this version of Python's email package makes of it."""
+    outer, part = kind(), kind()
+    for made in (outer, part):
+        made["From"], made["To"] = "a@x.org", "b@x.org"
+    part["X-A"] = "x"
+    # Past what the class refuses by itself.
+    part._headers.append(("X-B", value))  # type: ignore[attr-defined]
+    part.set_payload("Hello\n")
+    outer["Content-Type"] = "multipart/mixed; boundary=b"
+    outer.attach(part)
+    with pytest.raises(InvalidInput, match=r"X-B: a line break, or a NUL"):
+        flattened(outer if in_part else part).content()
+
+
+@pytest.mark.parametrize(
+    "name", ["X-A\nBcc", "X-A\r\nBcc", "X-A: x\nBcc", "X A", "X:A", "", "X\0", "Ä"]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_name_of_a_field(kind: type[Message], name: str) -> None:
+    made = kind()
+    made["From"], made["To"] = "a@x.org", "b@x.org"
+    made._headers.append((name, "x"))  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput, match="no name of a header field"):
+        flattened(made).content()
+
+
+def test_fields_that_are_folded_already_are_sent_as_they_are() -> None:
+    """A message that was received and is sent on, octets outside ASCII and long fields included."""
+    written = (
+        b"Received: from x.org\r\n\tby y.org;\r\n Mon, 1 Jan 2024 00:00:00 +0000\r\n"
+        b"From: a@x.org\r\nTo: b@x.org\r\nSubject: caf\xe9\r\nX-Empty: \r\n"
+        b"X-Long: " + b"word " * 40 + b"end\r\n\r\nHello\r\n"
+    )
+    content = flattened(email.message_from_bytes(written)).content()
+    assert b"Received: from x.org\r\n\tby y.org;\r\n Mon" in content
+    assert content.endswith(b"\r\n\r\nHello\r\n")
+
+
+def test_fields_of_an_attached_message_are_content() -> None:
+    outer = message()
+    outer.add_attachment(email.message_from_bytes(b"Sub ject: x\r\nX-A: a\0b\r\n\r\nHello\r\n"))
+    assert b"a\0b" in flattened(outer).content()
+
+
+def test_what_was_written_is_looked_at_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were the look at the values to miss something, the header is still that of the message."""
+    monkeypatch.setattr(fields, "check", lambda message: None)
+    for value in ("a\nBcc: evil@x.org", "a\n\nbody", "a\0b"):
+        made = EmailMessage()
+        made["From"], made["To"] = "a@x.org", "b@x.org"
+        made._headers.append(("X-B", value))  # type: ignore[attr-defined]
+        made["Subject"] = "x"
+        with pytest.raises(InvalidInput):
+            flattened(made).content()
