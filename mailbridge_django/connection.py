@@ -223,7 +223,7 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
         if not isinstance(connection, OpenConnection):
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))
-            given, changes = _fitted(connection, bytes(content))
+            given, changes = _fitted(connection, bytes(given))
         asked = {} if envelope.esmtp is None else {"esmtp": envelope.esmtp}
         outcome = connection.sendmail(sender or "", recipients, given, **asked)
     except smtplib.SMTPException as exc:

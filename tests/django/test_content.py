@@ -7,6 +7,7 @@ from email.message import MIMEPart
 from email.mime.text import MIMEText
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import django
 import pytest
@@ -15,6 +16,7 @@ from django.core.mail import EmailMessage
 from django.test import override_settings
 
 from mailbridge import SMTP, DeliveryReport, InvalidInput
+from mailbridge.render import Rendered
 from mailbridge.testing import ScriptedServer
 from mailbridge_django import EmailBackend, signals
 from tests.dkim_keys import ED25519, pem, rsa_key, signer, verifies
@@ -102,6 +104,16 @@ def test_a_foreign_connection_is_given_what_fits(backend: Make, smtpd: ScriptedS
     mail = message()
     assert backend(Foreign).send_messages([mail]) == 1
     assert is_fitted(smtpd, mail)
+
+
+def test_a_foreign_connection_has_a_mail_rendered_once(
+    backend: Make, smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered = mock.Mock(side_effect=Rendered.__bytes__)
+    monkeypatch.setattr(Rendered, "__bytes__", lambda content: rendered(content))
+    mails = [EmailMessage("Grüße", body, to=["a@example.com"]) for body in ("Hi", "Grüße")]
+    assert backend(Foreign).send_messages(mails) == 2
+    assert rendered.call_count == len(smtpd.messages) == 2
 
 
 def test_strict_cannot_be_promised_over_a_foreign_connection(
