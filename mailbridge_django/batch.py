@@ -21,7 +21,7 @@ from .anymail import set_status
 from .connection import OpenConnection, attempt
 from .fastpath import Bodies
 from .message import Mail
-from .report import not_tried
+from .report import not_tried, report_of
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -119,16 +119,16 @@ class Batch:
             self._sent += bool(send())
         except Exception as exc:
             self._failed(one, exc)
-        one.report = getattr(one.message, "delivery_report", None)
+        one.report = report_of(one.message)
         if one.report is not None and isinstance(one.report.error, _UNREACHABLE):
             self._unreachable = one.report.error
 
     def _failed(self, one: _Try, error: Exception) -> None:
         # One bad message must not stop the rest: it is raised when they are sent.
         one.error = error
-        if getattr(one.message, "delivery_report", None) is None:
+        if report_of(one.message) is None:
             untried(self._backend, one.message, error)
-        one.report = getattr(one.message, "delivery_report", None)
+        one.report = report_of(one.message)
 
     def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
         """A message that is not tried any more, since there is no way to the server."""

@@ -12,7 +12,7 @@ from django.core.mail import EmailMessage
 from mailbridge import DeliveryReport, policy
 
 from ..batch import attach
-from ..report import not_tried
+from ..report import not_tried, report_of
 from .smtp import EmailBackend as SMTPBackend
 from .wrapper import Wrapper, errors_of, finish
 
@@ -89,13 +89,9 @@ def _by_ours(backend: Any, messages: list[EmailMessage]) -> _Outcome:
         backend.send_messages(messages)
     except Exception as error:
         errors = errors_of(error)
-    reports = [(message, _report(message)) for message in messages]
+    reports = [(message, report_of(message)) for message in messages]
     sent = sum(bool(report and report.accepted) for _, report in reports)
     return _Outcome(sent, errors, [m for m, report in reports if report and _may_go_on(report)])
-
-
-def _report(message: EmailMessage) -> DeliveryReport | None:
-    return getattr(message, "delivery_report", None)
 
 
 def _may_go_on(report: DeliveryReport) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 
 from django.core.mail import EmailMessage
 
-from mailbridge import DeliveryReport, RecipientResult, State
 from mailbridge.convert import boolean
 
 from ..batch import attach
 from ..message import to_mail
+from ..report import not_sent, report_of
 from .wrapper import Wrapper
 
 logger = logging.getLogger("mailbridge.messages")
@@ -65,12 +65,7 @@ class EmailBackend(Wrapper):
             return super().send_messages(messages)
         for message in messages:
             envelope, _ = to_mail(message, smtputf8=True)
-            reason = "logged, not sent"
-            results = {
-                address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
-                for address in envelope.recipients
-            }
-            attach(message, DeliveryReport(results, envelope.sender, attempts=0))
+            attach(message, not_sent(envelope.recipients, envelope.sender, "logged, not sent"))
         return len(messages)
 
     def _log(self, message: EmailMessage, milliseconds: float, error: Exception | None) -> None:
@@ -91,7 +86,7 @@ class EmailBackend(Wrapper):
     def _outcome(self, message: EmailMessage, error: Exception | None) -> str:
         if not self.using:
             return "not sent"
-        report = getattr(message, "delivery_report", None)
+        report = report_of(message)
         if report is not None:
             return str(report)
         return f"sent by {self.using[0]!r}" if error is None else type(error).__name__

@@ -7,12 +7,10 @@ from typing import Any
 
 from django.core.mail import EmailMessage
 
-from mailbridge import DeliveryReport, Envelope, RecipientResult, State
-
 from ..batch import attach
 from ..message import to_mail
 from ..outbox import BACKEND, options, outbox_of
-from ..report import not_tried
+from ..report import not_sent, not_tried, report_of
 from .wrapper import Wrapper
 
 
@@ -51,26 +49,18 @@ class EmailBackend(Wrapper):
             return super().send_messages(messages)
         except Exception as exc:
             for message in messages:
-                if getattr(message, "delivery_report", None) is None and isinstance(exc, OSError):
+                if report_of(message) is None and isinstance(exc, OSError):
                     attach(message, not_tried(message, exc))
             raise
         finally:
             for name, message in zip(names, messages, strict=True):
-                report = getattr(message, "delivery_report", None)
+                report = report_of(message)
                 if report is not None:
                     self.outbox.settle(name, report)
 
     def _capture(self, message: EmailMessage) -> str:
         envelope, content = to_mail(message, smtputf8=True)
         captured = self.outbox.add(envelope, bytes(content))
-        attach(message, None if self.using else _captured(envelope))
+        told = not_sent(envelope.recipients, envelope.sender, "captured in the outbox, not sent")
+        attach(message, None if self.using else told)
         return captured.id
-
-
-def _captured(envelope: Envelope) -> DeliveryReport:
-    reason = "captured in the outbox, not sent"
-    results = {
-        address: RecipientResult(address, State.NOT_ATTEMPTED, reason=reason)
-        for address in envelope.recipients
-    }
-    return DeliveryReport(results, envelope.sender, attempts=0)

@@ -8,13 +8,13 @@ from typing import Any
 
 from django.core.mail import EmailMessage
 
-from mailbridge import DeliveryReport, RecipientResult, State
 from mailbridge.convert import words
 from mailbridge.envelope import to_ascii_domain
 
 from ..batch import attach
 from ..exceptions import MailError
 from ..message import addr_spec
+from ..report import not_sent
 from .wrapper import Wrapper, errors_of, finish
 
 FIELDS = {"to": "X-Original-To", "cc": "X-Original-Cc", "bcc": "X-Original-Bcc"}
@@ -56,7 +56,8 @@ class EmailBackend(Wrapper):
                 errors.append(error)
                 continue
             if changed is None:
-                attach(message, _dropped(message))
+                recipients = [str(address) for address in message.recipients() if address]
+                attach(message, not_sent(recipients, str(message.from_email), _NOT_ALLOWED))
             else:
                 pairs.append((message, changed))
         sent = self._send(pairs, errors) if pairs else 0
@@ -135,12 +136,3 @@ def _pattern(text: str) -> str:
         return addr_spec(text).lower()
     star = "*." if domain.startswith("*.") else ""
     return (star or "@") + to_ascii_domain(domain.removeprefix("*.")).lower()
-
-
-def _dropped(message: EmailMessage) -> DeliveryReport:
-    results = {
-        str(address): RecipientResult(str(address), State.NOT_ATTEMPTED, reason=_NOT_ALLOWED)
-        for address in message.recipients()
-        if address
-    }
-    return DeliveryReport(results, str(message.from_email), attempts=0)

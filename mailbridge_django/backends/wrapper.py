@@ -13,6 +13,7 @@ from django.utils.functional import cached_property
 from mailbridge import DeliveryReport
 
 from .. import conf, exceptions, mailers
+from ..report import report_of
 
 
 class Wrapper(BaseEmailBackend):
@@ -79,7 +80,7 @@ class Wrapper(BaseEmailBackend):
 def finish(sent: int, errors: Sequence[Exception], messages: Iterable[EmailMessage]) -> int:
     """How many were sent. Raises the error, BatchError if there are several."""
     if len(errors) > 1:
-        reports = [getattr(m, "delivery_report", None) or DeliveryReport({}) for m in messages]
+        reports = [report_of(m) or DeliveryReport({}) for m in messages]
         raise exceptions.BatchError(tuple(errors), tuple(reports)) from errors[0]
     if errors:
         raise errors[0]
