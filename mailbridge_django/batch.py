@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -75,13 +75,8 @@ class Batch:
 
     def finish(self) -> int:
         """How many messages the server took. Raises the error, BatchError if there are several."""
-        errors = tuple(one.error for one in self._tries if one.error is not None)
-        if len(errors) > 1:
-            reports = tuple(one.report or DeliveryReport({}) for one in self._tries)
-            raise exceptions.BatchError(errors, reports) from errors[0]
-        if errors:
-            raise errors[0]
-        return self._sent
+        errors = [one.error for one in self._tries if one.error is not None]
+        return finish(self._sent, errors, [one.report for one in self._tries])
 
     def _begin(self, message: EmailMessage) -> _Try:
         attach(message, None)
@@ -137,6 +132,16 @@ class Batch:
             error.report = untried(self._backend, message, error)
             self._backend.raise_or_log(error)
         return False
+
+
+def finish(sent: int, errors: Sequence[Exception], reports: Iterable[DeliveryReport | None]) -> int:
+    """How many messages were sent. Raises the error, BatchError if there are several."""
+    if len(errors) > 1:
+        each = tuple(report or DeliveryReport({}) for report in reports)
+        raise exceptions.BatchError(tuple(errors), each) from errors[0]
+    if errors:
+        raise errors[0]
+    return sent
 
 
 def attempted(backend: EmailBackend, mail: Mail) -> DeliveryReport:

@@ -11,10 +11,10 @@ from django.core.mail import EmailMessage
 
 from mailbridge import DeliveryReport, policy
 
-from ..batch import attach
+from ..batch import attach, finish
 from ..report import not_tried, report_of
 from .smtp import EmailBackend as SMTPBackend
-from .wrapper import Wrapper, errors_of, finish
+from .wrapper import Wrapper, errors_of
 
 logger = logging.getLogger("mailbridge")
 
@@ -52,7 +52,7 @@ class EmailBackend(Wrapper):
                 len(left), len(waiting), name, further,
             )  # fmt: skip
             waiting = left
-        return finish(sent, errors, messages)
+        return finish(sent, errors, map(report_of, messages))
 
 
 class _Outcome(NamedTuple):

@@ -11,11 +11,11 @@ from django.core.mail import EmailMessage
 from mailbridge.convert import words
 from mailbridge.envelope import to_ascii_domain
 
-from ..batch import attach
+from ..batch import attach, finish
 from ..exceptions import MailError
 from ..message import addr_spec
-from ..report import not_sent
-from .wrapper import Wrapper, errors_of, finish
+from ..report import not_sent, report_of
+from .wrapper import Wrapper, errors_of
 
 FIELDS = {"to": "X-Original-To", "cc": "X-Original-Cc", "bcc": "X-Original-Bcc"}
 _NOT_ALLOWED = "not sent: no recipient is in 'allow', and there is no 'to'"
@@ -61,7 +61,7 @@ class EmailBackend(Wrapper):
             else:
                 pairs.append((message, changed))
         sent = self._send(pairs, errors) if pairs else 0
-        return finish(sent, errors, messages)
+        return finish(sent, errors, map(report_of, messages))
 
     def _send(self, pairs: list[tuple[EmailMessage, EmailMessage]], errors: list[Exception]) -> int:
         try:

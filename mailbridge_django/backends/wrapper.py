@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -10,10 +10,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import cached_property
 
-from mailbridge import DeliveryReport
-
 from .. import conf, exceptions, mailers
-from ..report import report_of
 
 
 class Wrapper(BaseEmailBackend):
@@ -75,16 +72,6 @@ class Wrapper(BaseEmailBackend):
         """Send by the mailer `using`; returns and raises what that does."""
         messages = list(email_messages or ())
         return int(self.inner[0].send_messages(messages) or 0) if messages else 0
-
-
-def finish(sent: int, errors: Sequence[Exception], messages: Iterable[EmailMessage]) -> int:
-    """How many were sent. Raises the error, BatchError if there are several."""
-    if len(errors) > 1:
-        reports = [report_of(m) or DeliveryReport({}) for m in messages]
-        raise exceptions.BatchError(tuple(errors), tuple(reports)) from errors[0]
-    if errors:
-        raise errors[0]
-    return sent
 
 
 def errors_of(error: Exception) -> tuple[Exception, ...]:
