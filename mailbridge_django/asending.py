@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import sync_to_async
 from django.core import mail
 from django.core.mail import EmailMessage, EmailMultiAlternatives
-from django.utils.module_loading import import_string
 
 from mailbridge import AsyncTransport, OptionError
 
-from . import conf, settings
+from . import conf, mailers, settings
 from .batch import Batch, attach
 from .connection import route
 from .fastpath import Bodies
@@ -63,8 +62,7 @@ def _backend(using: str | None, fail_silently: bool) -> Any:
         if using is not None:
             raise ValueError("using needs MAILERS, which came with Django 6.1")
         # What get_connection() does, which Django 6.1 deprecates.
-        wishes = {"fail_silently": True} if fail_silently else {}
-        return import_string(settings.setting_of("EMAIL_BACKEND"))(**wishes)
+        return mailers.of_path(settings.setting_of("EMAIL_BACKEND"), fail_silently=fail_silently)
     if fail_silently:
         raise ValueError("with MAILERS, fail_silently is an option of the mailer")
     return mail.mailers[using or "default"]

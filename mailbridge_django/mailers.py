@@ -25,7 +25,7 @@ def backend(using: str, *, fail_silently: bool = False) -> Any:
     Raises ImproperlyConfigured for an alias that there is not, and what the backend raises.
     """
     if "." in using and using not in settings.mailers():
-        made = import_string(using)(fail_silently=fail_silently)
+        made = of_path(using, fail_silently=fail_silently)
     elif settings.has_mailers():
         from django.core.mail import mailers
 
@@ -36,6 +36,12 @@ def backend(using: str, *, fail_silently: bool = False) -> Any:
     if fail_silently:
         made.fail_silently = True
     return made
+
+
+def of_path(path: str, *, fail_silently: bool = False) -> Any:
+    """A new backend of the class with this dotted path. It raises what that raises."""
+    # Not every backend takes this argument, and from Django 6.1 on fewer will.
+    return import_string(path)(**({"fail_silently": True} if fail_silently else {}))
 
 
 def _mailer(alias: str) -> settings.Mailer:

@@ -250,6 +250,20 @@ def test_a_backend_by_its_path(smtpd: ScriptedServer) -> None:
     assert smtpd.messages[0].envelope.recipients == ("qa@example.org",)
 
 
+class Plain:
+    """A backend of the time after Django's `fail_silently`: it is made without arguments."""
+
+    def send_messages(self, messages: list[EmailMessage]) -> int:
+        return len(messages)
+
+
+def test_a_backend_is_not_told_what_nobody_asked_for() -> None:
+    plain = f"{__name__}.Plain"
+    assert log.EmailBackend(using=plain).send_messages([message()]) == 1
+    with pytest.raises(TypeError):
+        log.EmailBackend(using=plain, fail_silently=True).send_messages([message()])
+
+
 # Failover.
 
 
