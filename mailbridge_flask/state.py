@@ -275,7 +275,17 @@ class Connection:
 
     After MAIL_MAX_EMAILS messages the next one goes over a new connection, and so it does if the
     server has closed this one. Outside ``with`` no connection is held from one to the next.
+    A subclass that defines ``configure_host`` raises TypeError: Flask-Mail connects by it.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "configure_host"):
+            # To pass over it would be to send without its certificates, or to another server.
+            raise TypeError(
+                f"{cls.__qualname__}.configure_host would not be called: set MAIL_SSL_CONTEXT,"
+                " MAIL_CA_FILE, MAIL_TIMEOUT or another option of mailbridge's instead"
+            )
 
     def __init__(self, mail: MailState) -> None:
         self.mail = mail

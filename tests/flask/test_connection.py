@@ -124,3 +124,8 @@ def test_debug_tells_of_every_connection(
     said = capfd.readouterr().err
     for line in ("S: 220 ", "C: EHLO ", "C: RCPT TO:<a@example.com>", "C: QUIT"):
         assert said.count(line) == 2
+
+
+def test_a_way_to_connect_that_would_be_passed_over_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Own\.configure_host would not be called: set MAIL_SSL"):
+        type("Own", (Connection,), {"configure_host": lambda self: None})
