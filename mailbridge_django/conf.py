@@ -37,6 +37,7 @@ from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
 
 from . import settings
+from .relays import relay_from
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -154,11 +155,12 @@ def _with_settings(
     url = own.get("url") is not None
     # An empty host and port 0 are as good as none, an empty user name means no AUTH.
     given = {n: v for n, v in given.items() if v or n not in ("host", "port")}
+    of_django = settings.of_django()
     for name, setting in DJANGO_OPTIONS.items():
         if given.get(name) is None:
             given[name] = ours.get(name)
         if given[name] is None and not (url and name in _IN_URL):
-            given[name] = settings.setting_of(setting)
+            given[name] = getattr(of_django, setting)
     return {name: value for name, value in given.items() if value is not None}, own
 
 
@@ -204,7 +206,7 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
         tls = TLS.NONE
     # How the names go together is checked here; the files are read when they are needed.
     named = {*files, *(_certificate(given) if tls not in (None, TLS.NONE) else ())}
-    relay = Relay.from_options({**options, "tls": tls, **dict.fromkeys(named, os.devnull)})
+    relay = relay_from({**options, "tls": tls, **dict.fromkeys(named, os.devnull)})
     if "url" in own:
         own = _not_default(relay)
         files = {n: own[n] for n in _FILES if n in own and n not in named} | files
@@ -241,8 +243,10 @@ def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
 def _retry(given: Mapping[str, Any]) -> RetryPolicy:
     fields = {RETRY_OPTIONS[name]: given[name] for name in RETRY_OPTIONS if name in given}
     for name, field_name in RETRY_OPTIONS.items():
+        if name not in given:
+            continue
         try:
-            RetryPolicy(**{n: value for n, value in fields.items() if n == field_name})
+            RetryPolicy(**{field_name: given[name]})
         except OptionError as exc:
             raise OptionError(re.sub(rf"^{field_name}\b", name, str(exc))) from exc
     return RetryPolicy(**fields)
@@ -288,7 +292,7 @@ def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Re
     elif tls is not TLS.NONE:
         options |= _certificate(given)
     try:
-        return Relay.from_options(options)
+        return relay_from(options)
     except OptionError as exc:
         raise wrong_option(exc, given, backend.alias) from exc
 

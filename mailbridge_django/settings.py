@@ -26,13 +26,17 @@ class Mailer(NamedTuple):
 
 
 def setting_of(name: str) -> Any:
-    """A setting of Django's, without the warning that Django 6.1 has for whoever reads it.
+    """A setting of Django's, as `of_django` has it."""
+    return getattr(of_django(), name)
+
+
+def of_django() -> Any:
+    """What has EMAIL_*, without the warning that Django 6.1 has for whoever reads it.
 
     It warns where EMAIL_* is defined, too, and there the reader can do something about it.
     """
-    if has_mailers():
-        return getattr(settings, name)  # With MAILERS this raises, and says why.
-    return getattr(settings._wrapped, name)
+    # With MAILERS there is none of these, and the error says why.
+    return settings if has_mailers() else settings._wrapped
 
 
 def has_mailers() -> bool:
