@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from .envelope import to_ascii_domain
@@ -128,6 +129,7 @@ def parameter(name: str, value: str) -> str:
     return formatted
 
 
+@lru_cache(maxsize=256)
 def check_name(name: str) -> None:
     """Raise NotCovered unless `name` is a plain name of a field."""
     if not _NAME.fullmatch(name):

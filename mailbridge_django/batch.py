@@ -6,7 +6,7 @@ import copy
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -167,7 +167,8 @@ def untried(backend: EmailBackend, message: EmailMessage, error: Exception) -> D
 
 def attach(message: EmailMessage, report: DeliveryReport | None) -> None:
     """Put the report on the message, and for django-anymail's users its own kind of report."""
-    # Not everything in a batch is a message that takes attributes; that is its own error.
-    with suppress(AttributeError):
+    try:
         message.delivery_report = report  # type: ignore[attr-defined]
         set_status(message, report)
+    except AttributeError:
+        return  # Not everything in a batch takes attributes; that is its own error.

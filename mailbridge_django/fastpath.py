@@ -146,7 +146,7 @@ def _builds_alternatives(message: EmailMessage) -> bool:
 def _fields(message: EmailMessage) -> Iterator[str]:
     """The header, in Django's order."""
     extra = message.extra_headers
-    if type(extra) is not dict or not all(type(name) is str for name in extra):
+    if type(extra) is not dict or (extra and not all(type(name) is str for name in extra)):
         raise NotCovered("unusual headers")
     yield header.text("Subject", str(message.subject))
     yield header.addresses("From", [str(extra.get("From", message.from_email))])

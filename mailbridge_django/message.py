@@ -70,9 +70,11 @@ def to_mail(
     prepare = prepare or addr_spec
 
     def address(text: Any) -> str:
-        spec = prepare(text, force_ascii=False) if _is_unicode(text) else prepare(text)
+        if str(text).isascii():
+            return prepare(text)
+        spec = prepare(text, force_ascii=False)
         # Without SMTPUTF8 this raises; a domain alone is no obstacle, it has an ASCII form.
-        return prepare(text) if not smtputf8 and _is_unicode(spec.rpartition("@")[0]) else spec
+        return spec if smtputf8 or spec.rpartition("@")[0].isascii() else prepare(text)
 
     # "<>" is the null reverse-path of notifications, RFC 5321 section 4.5.5.
     sender = None if message.from_email == "<>" else address(message.from_email)
@@ -96,7 +98,7 @@ def addr_spec(address: str, force_ascii: bool = True) -> str:
     ``xn--fa-hia.de``). Raises ValueError for what is not exactly one mailbox, for line breaks,
     and, with `force_ascii`, for a local part outside ASCII.
     """
-    return _addr_spec(force_str(address), force_ascii)
+    return _addr_spec(address if type(address) is str else force_str(address), force_ascii)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -127,10 +129,6 @@ def _parse(text: str) -> Address:
         if parsed.all_defects or len(parsed.all_mailboxes) != 1:
             raise
         return Address.parse(parsed.all_mailboxes[0].addr_spec)
-
-
-def _is_unicode(text: object) -> bool:
-    return not str(text).isascii()
 
 
 def _with_true_domains(message: EmailMessage) -> EmailMessage:

@@ -48,6 +48,8 @@ def tell(
     """Send what follows the end of a message. Raises nothing."""
     about: dict[str, Any] = {"message": message, "status": status, "esp_name": ESP_NAME}
     post_send.send_robust(sender, **about)
+    if status.recipients and status.all_accepted:
+        return  # as nearly every mail is
     if status.refused or status.deferred:
         message_refused.send_robust(sender, **about)
     if not status.accepted:
