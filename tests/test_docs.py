@@ -5,7 +5,9 @@ place of ``localhost:1025`` (``example_project/relay.py``: who is refused there)
 begins with ``# name.py`` becomes that file and is imported; ``(Django 6.1)`` behind the name
 limits it to that version. A ``text`` block is what the block above it prints, but for the way
 lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask``, ``pytest``,
-``django-admin`` and ``python manage.py`` are run. A ``settings.py`` that is there is added to.
+``django-admin``, ``openssl`` and ``python manage.py`` are run. A ``settings.py`` that is there is
+added to. What a page leaves out, the site around its code or the proof of what it says, stands in
+blocks inside HTML comments, which are run like the others. ``/etc/my-site`` is the directory.
 """
 
 from __future__ import annotations
@@ -84,7 +86,7 @@ def run(page: Path, port: int) -> Iterator[str]:
     names: dict[str, object] = {"__name__": "page"}
     printed, above = "", 0
     for line, language, text in blocks(page):
-        text = text.replace(PORT, str(port))
+        text = text.replace(PORT, str(port)).replace("/etc/my-site", os.getcwd())
         if language == "text" and above:
             if words(text) != words(printed):
                 yield f"{name(page)}:{line}: expected\n{text}\ngot\n{printed}"
@@ -95,6 +97,15 @@ def run(page: Path, port: int) -> Iterator[str]:
             printed = python(f"{name(page)}:{line}", text, names)
         elif language == "sh":
             printed = "".join(map(shell, text.splitlines()))
+    set_up_django()
+
+
+def set_up_django() -> None:
+    """With the settings that the page has by now, if it has any. Nothing the second time."""
+    if "DJANGO_SETTINGS_MODULE" in os.environ:
+        import django
+
+        django.setup()
 
 
 def words(text: str) -> list[str]:
@@ -104,7 +115,10 @@ def words(text: str) -> list[str]:
 
 def python(where: str, text: str, names: dict[str, object]) -> str:
     output = io.StringIO()
-    if (file := FILE.match(text)) is None:
+    file = FILE.match(text)
+    if not (file and file[1].endswith("settings.py")):
+        set_up_django()
+    if file is None:
         with contextlib.redirect_stdout(output):
             exec(compile("\n" * (int(where.rpartition(":")[2])) + text, where, "exec"), names)
         return output.getvalue()
@@ -119,7 +133,6 @@ def python(where: str, text: str, names: dict[str, object]) -> str:
         os.environ["DJANGO_SETTINGS_MODULE"] = module
         before = path.read_text() if path.exists() else SETTINGS
         path.write_text(before + text)
-        django.setup()
     else:
         path.write_text(text)
         importlib.invalidate_caches()
@@ -133,6 +146,8 @@ def shell(line: str) -> str:
         return ""
     line, _, fails = line.partition("  # exits with ")
     command = line.split()
+    if command[0] == "openssl":
+        return subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
     if command[0] == "django-admin":
         command = ["python", "-m", "django", *command[1:]]
     assert command[0] in ("flask", "pytest") or command[1] in ("manage.py", "-m"), line
