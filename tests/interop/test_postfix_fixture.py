@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import trustme
 
+from tests.interop import debian
 from tests.interop.postfix import Postfix, PostfixError, start_postfix, without_trace
 
 CONTENT = (
@@ -34,7 +35,8 @@ def test_stored_is_what_was_sent(postfix: Postfix, client: smtplib.SMTP) -> None
     (stored,) = postfix.stored("whole@example.com")
     assert stored.startswith(b"Received: from ")
     assert without_trace(stored) == CONTENT
-    assert "<whole@example.com>" in postfix.log()
+    # It is stored before that is logged.
+    debian.wait_until(lambda: "<whole@example.com>" in postfix.log(), postfix.log, "not logged")
 
 
 def test_some_are_refused(postfix: Postfix, client: smtplib.SMTP) -> None:
