@@ -6,7 +6,6 @@ What is left out has a test of its own for event loops, which is named beside it
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -42,14 +41,6 @@ LEFT_OUT = {
 }
 
 globals().update(collected(MODULES, LEFT_OUT))
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    """An event loop of asyncio's own: uvloop takes as much time again, and its wire is the same."""
-    loop = Loop("asyncio")
-    yield loop
-    loop.close()
 
 
 @pytest.fixture(autouse=True)
