@@ -41,7 +41,7 @@ OF_RELAY = (
         "url",
         TEXT,
         "All of it in one URL. Options that are given beside it count before it;"
-        " in Flask one that says something else is an error.",
+        " in the settings of a site one that says something else is an error.",
     ),
     Option(
         "host",

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .errors import OptionError
+
+# The ports of a URL that names none but says which kind of TLS.
+_PORTS = {"implicit": 465, "starttls": 587}
+
+
+def contradicted(url: object, beside: Mapping[str, object], known: Collection[str]) -> str | None:
+    """The first of the options `beside` a URL that says something else than the URL, or None.
+
+    For settings, where half of the one server and half of the other would be neither of them.
+    Raises OptionError for a URL that is none.
+    """
+    if url is None:
+        return None
+    in_url = options_of(url, known)
+    in_url.setdefault("port", _PORTS.get(str(in_url.get("tls")).lower()))
+    for option, value in in_url.items():
+        if option in beside and not _same(option, beside[option], value):
+            return option
+    return None
+
+
+def _same(option: str, value: object, in_url: object) -> bool:
+    one, other = str(value), str(in_url)
+    if option not in ("username", "password"):
+        one, other = one.lower(), other.lower()
+    return one == other
 
 
 def unknown_option(name: str, known: Collection[str]) -> str:
@@ -32,7 +58,10 @@ def options_of(url: object, known: Collection[str]) -> dict[str, Any]:
         kind = "port" if "port" in str(exc).lower() else "host"
         raise OptionError(f"url: the {kind} is malformed; percent-encode /, ?, #, @, :") from None
     if parts.scheme not in ("smtp", "smtps", "lmtp"):
-        raise OptionError(f"url: scheme {parts.scheme!r} is not one of smtp, smtps, lmtp")
+        raise OptionError(
+            f"url: scheme {parts.scheme!r} is not one of smtp, smtps, lmtp, as in"
+            " smtp://mail.example.org:587"
+        )
     if not parts.hostname or not parts.netloc:
         raise OptionError(f"url: the host is missing, as in {parts.scheme}://mail.example.org")
     if parts.path not in ("", "/") or parts.fragment or "@" in parts.query:

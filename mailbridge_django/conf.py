@@ -35,6 +35,7 @@ from mailbridge.host import check_helo_name
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
+from mailbridge.url import contradicted
 
 from . import settings
 from .relays import relay_from
@@ -134,10 +135,10 @@ def configure(
     """
     given = {name: value for name, value in django_options.items() if value is not None}
     own = {name: value for name, value in own.items() if value is not None}
-    if alias is None:
-        given, own = _with_settings(given, own)
-    _check_contradictions(alias, given, own)
     try:
+        if alias is None:
+            given, own = _with_settings(given, own)
+        _check_contradictions(alias, given, own)
         return _checked(given, own)
     except OptionError as exc:
         raise wrong_option(exc, given, alias) from exc
@@ -151,6 +152,7 @@ def _with_settings(
     unknown = [str(name) for name in ours if name not in OWN_OPTIONS | DJANGO_OPTIONS.keys()]
     if unknown:
         raise ImproperlyConfigured(f"MAILBRIDGE: {unknown_options(unknown)}")
+    _check_url({name: value for name, value in ours.items() if value is not None})
     own = {name: ours[name] for name in ours if name in OWN_OPTIONS} | own
     url = own.get("url") is not None
     # An empty host and port 0 are as good as none, an empty user name means no AUTH.
@@ -162,6 +164,12 @@ def _with_settings(
         if given[name] is None and not (url and name in _IN_URL):
             given[name] = getattr(of_django, setting)
     return {name: value for name, value in given.items() if value is not None}, own
+
+
+def _check_url(options: Mapping[str, Any], alias: str | None = None) -> None:
+    """Refuse an option that says something else than the `url` beside it. Raises OptionError."""
+    if (option := contradicted(options.get("url"), options, OPTION_NAMES)) is not None:
+        raise misconfigured(f"'{option}' and 'url' contradict each other: drop '{option}'.", alias)
 
 
 def _check_contradictions(
@@ -181,6 +189,8 @@ def _check_contradictions(
         )
     if alias is not None and "host" not in given and "url" not in own:
         raise misconfigured("OPTIONS must define 'host'.", alias)
+    if alias is not None:
+        _check_url({**own, **given}, alias)
     for option, wanted in (("use_tls", TLS.STARTTLS), ("use_ssl", TLS.IMPLICIT)):
         if given.get(option) and str(own.get("tls", wanted)).lower() != wanted:
             raise misconfigured(

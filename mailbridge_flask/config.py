@@ -12,7 +12,7 @@ from mailbridge.convert import limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
-from mailbridge.url import options_of
+from mailbridge.url import contradicted
 
 from . import headers
 
@@ -44,8 +44,6 @@ ELSEWHERE: Final = {
     "MAIL_SSL_CERTFILE": "MAIL_CERTFILE",
     "MAIL_SSL_KEYFILE": "MAIL_KEYFILE",
 }
-# The ports of a URL that names none but says which kind of TLS.
-_PORTS: Final = {"implicit": 465, "starttls": 587}
 # Words of their own in an error text only where they stand at its beginning.
 _COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp", "pool"}
 
@@ -177,28 +175,15 @@ def _relay(given: Mapping[str, Any], max_emails: int | None) -> Relay:
 
 
 def _check_url(given: Mapping[str, Any]) -> None:
-    """Raise OptionError if a setting says something else than the MAIL_URL beside it.
-
-    Half of the one server and half of the other would be neither of them.
-    """
-    if "MAIL_URL" not in given:
-        return
-    in_url = options_of(given["MAIL_URL"], OPTION_NAMES)
-    in_url.setdefault("port", _PORTS.get(str(in_url.get("tls")).lower()))
-    for option, value in in_url.items():
+    """Raise OptionError if a setting says something else than the MAIL_URL beside it."""
+    beside = {option: given[name] for name, option in RELAY_SETTINGS.items() if name in given}
+    option = contradicted(beside.pop("url", None), beside, OPTION_NAMES)
+    if option is not None:
         name = setting_of(option)
-        if name in given and not _same(option, given[name], value):
-            raise OptionError(
-                f"{name} and MAIL_URL contradict each other: drop {name}, and put into the URL"
-                " what is to count"
-            )
-
-
-def _same(option: str, value: object, in_url: object) -> bool:
-    one, other = str(value), str(in_url)
-    if option not in ("username", "password"):
-        one, other = one.lower(), other.lower()
-    return one == other
+        raise OptionError(
+            f"{name} and MAIL_URL contradict each other: drop {name}, and put into the URL"
+            " what is to count"
+        )
 
 
 def _limited(relay: Relay, max_emails: int | None) -> Relay:

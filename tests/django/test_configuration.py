@@ -153,6 +153,33 @@ def test_a_url_takes_the_place_of_the_server() -> None:
     assert (timeouts.reply, timeouts.final_reply) == (5, 9)  # EMAIL_TIMEOUT for the rest
 
 
+@pytest.mark.parametrize(
+    ("beside", "wrong"),
+    [
+        ({"host": "other.example.org"}, "host"),
+        ({"port": 1025}, "port"),
+        ({"host": "MX.example.org", "port": "465"}, None),
+        ({"username": "ida", "password": "S3cret"}, "password"),
+        ({"reply_timeout": 6}, "reply_timeout"),
+        ({"connect_timeout": 6, "host": None}, None),
+    ],
+)
+def test_what_contradicts_the_url_beside_it_is_an_error(
+    beside: dict[str, Any], wrong: str | None
+) -> None:
+    options = {"url": "smtps://ida:s3cret@mx.example.org?reply_timeout=5", **beside}
+    if wrong is None:
+        assert EmailBackend(alias="news", **options).host.lower() == "mx.example.org"
+        return
+    text = f"'{wrong}' and 'url' contradict each other"
+    with pytest.raises(ERROR, match=text) as caught:
+        EmailBackend(alias="news", **options)
+    assert "cret" not in str(caught.value)
+    with override_settings(EMAIL_BACKEND="mailbridge_django.EmailBackend", MAILBRIDGE=options):
+        with pytest.raises(ImproperlyConfigured, match=text):
+            EmailBackend()
+
+
 @SETTINGS
 def test_reading_a_setting_of_old_is_no_reason_to_warn() -> None:
     # Under -W error a warning of ours would stop the mail.
