@@ -90,8 +90,11 @@ class Sending:
         message.delivery_report = report
         if self._captured is not None and outbox is not None:
             outbox.settle(self._captured, report)
-        tell(self._app, message, self._state.name, report, error or self._failure(report))
-        if report.accepted:
+        accepted = bool(report.accepted)
+        if error is None and not accepted:
+            error = self._failure(report)
+        tell(self._app, message, self._state.name, report, error)
+        if accepted:
             email_dispatched.send(self._app, message=message)
         return report
 
@@ -108,8 +111,8 @@ class Sending:
         return ours
 
     def _failure(self, report: DeliveryReport) -> Exception | None:
-        """The error to tell of, where a policy raises none."""
-        failure = None if report.accepted else report.failure()
+        """The error to tell of when nobody got the message, and a policy raises none."""
+        failure = report.failure()
         return about(failure, self._message) if isinstance(failure, CoreMailError) else failure
 
     def _suppressed(self, recipients: Iterable[str], reason: str) -> SuppressedReport:

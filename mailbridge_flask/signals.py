@@ -59,11 +59,14 @@ def tell(
 ) -> None:
     """Send what follows the end of a message. Raises nothing."""
     about: dict[str, Any] = {"message": message, "mailer": mailer, "report": report}
-    if report.accepted:
+    accepted = bool(report.accepted)
+    if accepted:
         _robustly(email_sent, app, about)
+        if report.all_accepted:
+            return  # as nearly every mail is
     if report.refused or report.deferred:
         _robustly(email_refused, app, about)
-    if not report.accepted:
+    if not accepted:
         _robustly(email_failed, app, {**about, "error": error})
 
 

@@ -48,6 +48,7 @@ class MailState:
         self._settings = settings
         self._app = app
         self._suppress: bool | None = None
+        self._made: tuple[Config, Transport] | None = None
         #: Where messages are captured, None if they are not.
         self.outbox = outbox_of(config.outbox, app)
 
@@ -88,7 +89,7 @@ class MailState:
         with the default MAIL_ON_REFUSED, SomeRecipientsRefused if some recipients were refused.
         What a receiver of `email_sending` or `email_dispatched` raises comes through.
         """
-        return self._deliver(self._transport(), message, envelope_from)
+        return self._deliver(self._shared(), message, envelope_from)
 
     def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
         """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
@@ -212,6 +213,13 @@ class MailState:
 
     def _transport(self) -> Transport:
         return Transport(**self._route())
+
+    def _shared(self) -> Transport:
+        """The transport for all threads: nobody opens it, so it keeps no connection."""
+        made = self._made
+        if made is None or made[0] is not self.config:
+            made = self._made = self.config, self._transport()
+        return made[1]
 
     def _route(self) -> dict[str, Any]:
         """What a transport is made of, blocking or not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from dataclasses import replace
 
 import pytest
 
@@ -31,6 +32,20 @@ def test_one_that_was_dropped_while_idle_heals(
     smtpd.start()
     assert mail.send(message).accepted
     assert (smtpd.connections, len(smtpd.messages)) == (2, 2)
+
+
+def test_another_configuration_counts_from_the_next_message_on(
+    mail: Mail, message: Message, smtpd: ScriptedServer
+) -> None:
+    mail.send(message)
+    with ScriptedServer() as other:
+        config = mail.state.config
+        relay = config.relay.using(host=other.host, port=other.port)
+        mail.state.config = replace(config, relay=relay)
+        mail.send(message)
+        mail.state.config = config
+        mail.send(message)
+        assert (len(smtpd.messages), len(other.messages)) == (2, 1)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
