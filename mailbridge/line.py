@@ -122,12 +122,11 @@ class Line:
         self, outgoing: Outgoing, following: Outgoing | None, *, fresh: bool = False
     ) -> Steps[tuple[DeliveryReport, bool]]:
         """Deliver, pipelined with `following`. Also says if the connection was dead before."""
-        begun, self._begun = self._begun, None
         stock = self._stock
         try:
             lease: AnyLease | None = self._lease
             room = 0.0 if lease is None else lease.room()
-            if lease is None or not (room or begun):
+            if lease is None or not (room or self._begun):
                 self.close()
                 lease = self._lease = yield Lend(
                     stock, fresh, outgoing.deadline, mail_follows=not fresh
@@ -136,7 +135,9 @@ class Line:
             if stock.bucket is not None:
                 yield Pace(stock, outgoing.deadline)
             session, use = lease.connection.session, lease.use
-            mail = begun or outgoing.transaction(session, stock.relay)
+            mail = self._begun or outgoing.transaction(session, stock.relay)
+            # Kept until here: if it is not delivered after all, nobody may hear its replies.
+            self._begun = None
             ahead = self._ahead(session, following) if room > 1 else None
             use.messages += 1
             dialogue = delivery.deliver(
@@ -144,7 +145,7 @@ class Line:
             )
             report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
         except (MailError, InvalidInput) as error:
-            if self._lease is not None and not self._lease.room():
+            if self._lease is not None and (self._begun or not self._lease.room()):
                 self.close()
             return not_attempted(outgoing, error, stock.relay), False
         if stock.bucket is not None:

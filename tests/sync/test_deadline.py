@@ -15,6 +15,7 @@ import mailbridge
 from mailbridge import (
     ConnectTimeout,
     DeliveryInDoubtTimeout,
+    Envelope,
     OptionError,
     PoolTimeout,
     ReplyTimeout,
@@ -131,6 +132,48 @@ def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
     assert bucket is not None
     assert bucket.tokens > -1
     assert sender.send(ENVELOPE, CONTENT, deadline=10).accepted
+
+
+def test_a_limit_by_the_second_in_a_batch() -> None:
+    """The envelope of the mail that is too late is on its way: nobody else's may follow it."""
+    with ScriptedServer(extensions=["PIPELINING"]) as smtpd:
+        sender = hurried(smtpd, LATER, max_per_second=0.5)
+        bucket = pool_for(sender.relay).bucket
+        assert bucket is not None
+
+        def mails() -> Iterator[tuple[Envelope, bytes]]:
+            for number in range(4):
+                if number == 3:
+                    bucket.tokens = 1.0  # By now there is time for the one before.
+                yield Envelope("me@example.org", [f"{number}@example.org"]), b"%d\r\n" % number
+
+        reports = list(sender.send_many(mails()))
+        errors = [type(report.error) for report in reports]
+        assert errors == [type(None), PoolTimeout, type(None), PoolTimeout]
+        assert [len(report.accepted) for report in reports] == [1, 0, 1, 0]
+        taken = [(message.recipients, message.content) for message in smtpd.messages]
+        assert taken == [(("0@example.org",), b"0\r\n"), (("2@example.org",), b"2\r\n")]
+
+
+def test_interrupted_while_a_batch_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kept connection with an envelope on its way is kept no longer."""
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with ScriptedServer(extensions=["PIPELINING"]) as smtpd:
+        with hurried(smtpd, None, max_per_second=0.01) as sender:
+            bucket = pool_for(sender.relay).bucket
+            assert bucket is not None
+            reports = sender.send_many([(ENVELOPE, CONTENT)] * 3)
+            assert next(reports).accepted
+            monkeypatch.setattr(time, "sleep", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                next(reports)
+            monkeypatch.undo()
+            bucket.tokens = 1.0
+            assert sender.send(Envelope("a@example.org", ["other@example.com"]), CONTENT).accepted
+        assert [message.recipients for message in smtpd.messages] == [(TO,), ("other@example.com",)]
 
 
 def test_waiting_for_the_token_of_another_thread() -> None:
