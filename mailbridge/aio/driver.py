@@ -175,6 +175,7 @@ class Connection(Wire):
             self._step(error)
 
     def _late(self) -> None:
+        self._count_held()
         need = self._need
         if need is Need.TLS:
             error = self._handshake_timed_out()

@@ -124,6 +124,7 @@ class Wire(Link, asyncio.Protocol):
         self._fail(Disconnected("the connection was closed"))
 
     def _drop(self) -> None:
+        self._count_held()
         self.session.abandon("the connection was closed")
         transport, self._transport = self._transport, None
         if self._pid == 0 or self._in_child():
@@ -209,6 +210,13 @@ class Wire(Link, asyncio.Protocol):
         else:
             self.session.sent(octets)
 
+    def _count_held(self) -> None:
+        """Note what the kernel has taken in the meantime: the transport says so at the end only."""
+        if self._held and self._records is None and self._transport is not None:
+            held = min(self._held, self._transport.get_write_buffer_size())
+            self.session.sent(self._held - held)
+            self._held = held
+
     def _stop_writing(self) -> None:
         """Nobody will read it."""
         self.session.stop_writing()
@@ -233,6 +241,7 @@ class Wire(Link, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The server has said something."""
         if self._records is None:
+            self._count_held()
             self.session.receive_data(data)
             self._go_on(heard=True)
         else:
@@ -242,6 +251,7 @@ class Wire(Link, asyncio.Protocol):
     def eof_received(self) -> None:
         """The server will say no more."""
         if self._records is None:
+            self._count_held()
             self.session.receive_data(b"")
             self._go_on()
         else:
@@ -256,6 +266,9 @@ class Wire(Link, asyncio.Protocol):
             lost = exc if isinstance(exc, OSError) else ConnectionError("the connection was closed")
             self._fail(handshake_error(lost))
             return
+        if self._held:
+            # How much of it has left is not known any more: not all, since that would be told.
+            self.session.sending(self._held - 1)
         self._look()
         if isinstance(exc, OSError) and not (self.session.has_input or self.session.eof):
             self._fail(self._lost(exc))
