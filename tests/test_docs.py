@@ -3,11 +3,12 @@
 Each page is run top to bottom in a process and a directory of its own, with a scripted server in
 place of ``localhost:1025`` (``example_project/relay.py``: who is refused there). A block that
 begins with ``# name.py`` becomes that file and is imported; ``(Django 6.1)`` behind the name
-limits it to that version. A ``text`` block is what the block above it prints, but for the way
-lines are wrapped and the server's queue numbers. Of the ``sh`` blocks, ``flask``, ``pytest``,
-``django-admin``, ``openssl`` and ``python manage.py`` are run. A ``settings.py`` that is there is
-added to. What a page leaves out, the site around its code or the proof of what it says, stands in
-blocks inside HTML comments, which are run like the others. ``/etc/my-site`` is the directory.
+limits it to that version. A ``settings.py`` that is there is added to. A ``text`` block is what the
+block above it prints, but for the way lines are wrapped and the server's queue numbers. Of the
+``sh`` blocks those lines are not run that install something or start a server.
+
+What a page leaves out, the site around its code or the proof of what it says, stands in blocks
+inside HTML comments, which are run like the others. ``/etc/my-site`` is the page's directory.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import importlib
 import io
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +43,8 @@ SETTINGS = "SECRET_KEY = 'x'\nROOT_URLCONF = 'urls'\nALLOWED_HOSTS = ['*']\nINST
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_code_of_a_page_runs_and_prints_what_it_says(page: Path, tmp_path: Path) -> None:
+    if "\nopenssl " in page.read_text("utf-8") and not shutil.which("openssl"):
+        pytest.skip("the page uses openssl, which is not installed here")
     done = subprocess.run(
         [sys.executable, "-W", "error", __file__, str(page)],
         cwd=tmp_path,
@@ -58,6 +63,18 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_code_that_is_not_run_says_why(page: Path) -> None:
+    """In a comment above it. So no block escapes by its language, or by being indented."""
+    text = page.read_text("utf-8")
+    languages = {block.language for block in blocks(page)}
+    assert languages <= {"python", "sh", "text", "console"}
+    shown = FENCE.sub(lambda fence: "<console>\n" if fence[1] == "console" else "", text)
+    for found in re.finditer(r"(.*)\n\n(?:<console>$| {4}\S)", shown, re.MULTILINE):
+        above = found[1]
+        assert re.fullmatch(r"<!-- not run: .+ -->", above), f"{name(page)}: below {above!r}"
 
 
 def test_every_page_is_linked_from_the_index() -> None:
@@ -115,10 +132,8 @@ def words(text: str) -> list[str]:
 
 def python(where: str, text: str, names: dict[str, object]) -> str:
     output = io.StringIO()
-    file = FILE.match(text)
-    if not (file and file[1].endswith("settings.py")):
+    if (file := FILE.match(text)) is None:
         set_up_django()
-    if file is None:
         with contextlib.redirect_stdout(output):
             exec(compile("\n" * (int(where.rpartition(":")[2])) + text, where, "exec"), names)
         return output.getvalue()
@@ -134,6 +149,7 @@ def python(where: str, text: str, names: dict[str, object]) -> str:
         before = path.read_text() if path.exists() else SETTINGS
         path.write_text(before + text)
     else:
+        set_up_django()
         path.write_text(text)
         importlib.invalidate_caches()
         if path.name != "manage.py":
@@ -145,9 +161,9 @@ def shell(line: str) -> str:
     if NOT_RUN.fullmatch(line):
         return ""
     line, _, fails = line.partition("  # exits with ")
-    command = line.split()
-    if command[0] == "openssl":
-        return subprocess.run(line, shell=True, capture_output=True, text=True, check=True).stdout
+    command = shlex.split(line)
+    if " | " in line or command[0] == "openssl":
+        return pipe(line)
     if command[0] == "django-admin":
         command = ["python", "-m", "django", *command[1:]]
     assert command[0] in ("flask", "pytest") or command[1] in ("manage.py", "-m"), line
@@ -165,6 +181,21 @@ def shell(line: str) -> str:
     assert done.returncode == int(fails or 0), output
     assert "NO TESTS RAN" not in output
     return output
+
+
+def pipe(line: str) -> str:
+    """What a line prints that it takes a shell to run."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        line,
+        shell=True,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout
 
 
 def main() -> int:
