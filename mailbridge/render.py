@@ -17,6 +17,7 @@ import secrets
 import struct
 from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterator
+from functools import lru_cache
 from io import BytesIO
 from typing import NamedTuple, TypeAlias
 
@@ -178,7 +179,7 @@ def render_body(part: Part, style: Style = MODERN) -> RenderedBody:
     last = pieces[-1]
     if isinstance(last, bytes) and last and not last.endswith(b"\r\n"):
         pieces.append(b"\r\n")
-    return RenderedBody(fields, tuple(_merged(pieces)))
+    return RenderedBody(fields, tuple(pieces if len(pieces) == 1 else _merged(pieces)))
 
 
 def disposition(kind: str, filename: str | None = None) -> str:
@@ -207,6 +208,7 @@ def _write(part: Part, style: Style, out: list[Piece]) -> str:
     return f"Content-Type: {kind}\r\nContent-Transfer-Encoding: {encoding}\r\n{part.fields}"
 
 
+@lru_cache(maxsize=256)
 def _checked_type(name: str, parameters: str = "") -> str:
     if not _TYPE.fullmatch(name) or not _PARAMETERS.fullmatch(parameters):
         raise NotCovered("an unusual content type")

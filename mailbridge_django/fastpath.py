@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from email.headerregistry import HeaderRegistry
 from email.utils import format_datetime, formatdate, make_msgid
 from functools import lru_cache
+from operator import attrgetter
 from time import time
 from typing import Any
 
@@ -116,18 +117,20 @@ def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | No
         return None
 
 
-def _methods(kind: type) -> list[object]:
-    return [getattr(kind, name, None) for name in _METHODS]
+def _getter(kind: type) -> attrgetter[Any]:
+    return attrgetter(*[name for name in _METHODS if hasattr(kind, name)])
 
 
-_PLAIN = _methods(EmailMessage)
-_MULTIPLE = _methods(EmailMultiAlternatives)
+_of_plain, _of_multiple = _getter(EmailMessage), _getter(EmailMultiAlternatives)
+_PLAIN, _MULTIPLE = _of_plain(EmailMessage), _of_multiple(EmailMultiAlternatives)
 
 
 def _builds_alternatives(message: EmailMessage) -> bool:
     """True if the message has alternatives. NotCovered unless it is built as Django builds it."""
-    methods = _methods(type(message))
-    if methods != _MULTIPLE and methods != _PLAIN:
+    if not isinstance(message, EmailMessage):
+        raise NotCovered("an object that is like a message")
+    kind, multiple = type(message), isinstance(message, EmailMultiAlternatives)
+    if not (_of_multiple(kind) == _MULTIPLE if multiple else _of_plain(kind) == _PLAIN):
         raise NotCovered("a class that builds its messages in its own way")
     if not _OVERRIDABLE.isdisjoint(vars(message)):
         raise NotCovered("a message with methods of its own")
@@ -140,7 +143,7 @@ def _builds_alternatives(message: EmailMessage) -> bool:
             raise NotCovered("Django 6 says what is wrong with this")
     elif django_message.utf8_charset.body_encoding is not None:
         raise NotCovered("a project that wants all its texts encoded")
-    return methods == _MULTIPLE
+    return multiple
 
 
 def _fields(message: EmailMessage) -> Iterator[str]:
