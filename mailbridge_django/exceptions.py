@@ -11,6 +11,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import mailbridge
+from mailbridge.namesake import as_namesake
 
 if TYPE_CHECKING:
     from django.core.mail import EmailMessage
@@ -187,13 +188,7 @@ def about(error: mailbridge.MailError, message: EmailMessage | None = None) -> M
         ours = error
     else:
         cls = next(_OURS[base] for base in type(error).__mro__ if base in _OURS)
-        rebuild, (_, args), state = error.__reduce__()
-        ours = rebuild(cls, args)
-        ours.__setstate__(state)
-        ours.__cause__ = error.__cause__
-        ours.__traceback__ = error.__traceback__
-        if ours.report is not None and ours.report.error is error:
-            ours.report.error = ours
+        ours = as_namesake(error, cls)
     if message is not None:
         ours.message = message
     return ours

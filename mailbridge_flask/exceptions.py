@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import mailbridge
+from mailbridge.namesake import as_namesake
 
 if TYPE_CHECKING:
     from .message import Message
@@ -148,14 +149,6 @@ def about(error: mailbridge.MailError, message: Any) -> mailbridge.MailError:
     if cls is None:
         error.message = message  # type: ignore[attr-defined]
         return error
-    ours = cls.__new__(cls)
-    ours.args = error.args
-    ours.__dict__.update(error.__dict__)
-    if error.errno is not None:
-        ours.errno, ours.strerror = error.errno, error.strerror
+    ours = as_namesake(error, cls)
     ours.message = message
-    ours.__cause__ = error.__cause__
-    ours.__traceback__ = error.__traceback__
-    if ours.report is not None and ours.report.error is error:
-        ours.report.error = ours
     return ours
