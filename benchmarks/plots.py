@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.aims import AIMS, TRIPS, Finding
 from benchmarks.bench import Bench, run
 from benchmarks.contenders import Job, needed
+from benchmarks.process import HelperError
 from benchmarks.servers import Missing, address_of
 
 OURS, AIM, OTHERS = "#1f6f8b", "#f2a65a", "#9aa5b1"
@@ -49,19 +50,31 @@ def bars(pyplot: Any, findings: Sequence[Finding], path: Path, label: str, left:
     for row, found in enumerate(findings):
         aim = AIMS[found.aim]
         assert found.measured is not None
-        first = row == 0
-        axes.barh(row, found.measured - left, left=left, color=OURS, label=first and "mailbridge")
-        axes.plot([aim.limit] * 2, [row - 0.45, row + 0.45], color=AIM, label=first and "aim")
-        for name, value in found.peers.items():
+        ours, limit, others = ("mailbridge", "aim", "others") if row == 0 else (None, None, None)
+        axes.barh(row, found.measured - left, left=left, color=OURS, label=ours)
+        axes.plot([aim.limit] * 2, [row - 0.45, row + 0.45], color=AIM, label=limit)
+        axes.plot([], "o", color=OTHERS, markersize=4, label=others)
+        # Neighbours are named at different heights, and who has the same figure together.
+        for number, (value, names) in enumerate(_by_figure(found)):
             axes.plot(value, row, "o", color=OTHERS, markersize=4)
-            axes.annotate(name, (value, row), (3, 3), textcoords="offset points", fontsize=6)
+            place = (2, (3, -9, 10)[number % 3])
+            text = ", ".join(names)
+            axes.annotate(text, (value, row), place, textcoords="offset points", fontsize=6)
     axes.set_xscale("log")
     axes.set_yticks(range(len(findings)), [_name(found) for found in findings])
     axes.invert_yaxis()
-    axes.set_xlim(left=left)
+    axes.set_xlim(left=left, right=2 * axes.get_xlim()[1])
     axes.set_xlabel(label)
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False)
     return _save(figure, pyplot, path)
+
+
+def _by_figure(found: Finding) -> list[tuple[float, list[str]]]:
+    """The others of a line, those with the same figure together, the smallest first."""
+    names: dict[float, list[str]] = {}
+    for name, value in found.peers.items():
+        names.setdefault(value, []).append(name.removesuffix(".single"))
+    return sorted(names.items())
 
 
 def distance(bench: Bench, pyplot: Any, path: Path) -> Path:
@@ -70,13 +83,13 @@ def distance(bench: Bench, pyplot: Any, path: Path) -> Path:
     for contender, label in CROWD.items():
         try:
             times = [_seconds(bench, contender, delay) for delay in DELAYS]
-        except Missing:
+        except (Missing, HelperError):
             continue
         axes.plot([2000 * delay for delay in DELAYS], times, "o-", label=label, markersize=3)
     axes.set_xlabel("round trip to the server, milliseconds")
     axes.set_ylabel(f"seconds for {MAILS} messages on a warm connection")
     axes.set_ylim(bottom=0)
-    axes.legend()
+    axes.legend(frameon=False)
     return _save(figure, pyplot, path)
 
 
@@ -84,8 +97,8 @@ def _seconds(bench: Bench, contender: str, delay: float) -> float:
     with bench.servers.proxy(address_of(bench.servers.plain_sink), delay=delay) as proxy:
         with bench.worker(contender, Job(port=proxy.hello["port"])) as worker:
             run(worker, 1)
-            wall: float = run(worker, MAILS)["wall"]
-    return wall
+            # A busy machine can only make it longer.
+            return min(float(run(worker, MAILS)["wall"]) for _ in range(1 if bench.quick else 2))
 
 
 def _name(found: Finding) -> str:
