@@ -32,7 +32,8 @@ LINE_LENGTH = 76
 LINE = 57
 # Lines that are encoded at once; a piece is then about as large as what a socket takes.
 LINES = 1024
-_cut = struct.Struct("76s" * LINES).unpack
+# Cut as many at a time as there are.
+_CUTS = [struct.Struct(f"{LINE_LENGTH}s" * lines) for lines in (LINES, 64)]
 # What quoted-printable leaves as it is, with the line ends.
 _PRINTABLE = bytes(range(32, 61)) + bytes(range(62, 127)) + b"\t\r\n"
 
@@ -95,14 +96,22 @@ class Base64:
 
     def __iter__(self) -> Iterator[bytes]:
         view = memoryview(self.data)
-        whole = len(view) - len(view) % (LINE * LINES)
-        for start in range(0, whole, LINE * LINES):
+        for start in range(0, len(view), LINE * LINES):
             encoded = b2a_base64(view[start : start + LINE * LINES], newline=False)
-            yield b"\r\n".join((*_cut(encoded), b""))
-        if whole < len(view):
-            encoded = b2a_base64(view[whole:], newline=False)
-            lines = [encoded[at : at + LINE_LENGTH] for at in range(0, len(encoded), LINE_LENGTH)]
-            yield b"\r\n".join((*lines, b""))
+            yield b"\r\n".join(_lines(encoded))
+
+
+def _lines(encoded: bytes) -> list[bytes]:
+    """Base64 cut into lines, and an empty one."""
+    lines: list[bytes] = []
+    at = 0
+    for cut in _CUTS:
+        while len(encoded) - at >= cut.size:
+            lines += cut.unpack_from(encoded, at)
+            at += cut.size
+    lines += [encoded[at : at + LINE_LENGTH] for at in range(at, len(encoded), LINE_LENGTH)]
+    lines.append(b"")
+    return lines
 
 
 Piece: TypeAlias = bytes | Base64
@@ -120,7 +129,10 @@ class RenderedBody:
         texts = [piece for piece in content if isinstance(piece, bytes)]
         self.is_ascii = all(map(bytes.isascii, texts))
         # A piece of base64 has no dots; what follows one begins with a line end.
-        self.leading_dots = any(b"\n." in text or text.startswith(b".") for text in texts)
+        # A dot is looked for first, since one octet is found in a fraction of the time for two.
+        self.leading_dots = any(
+            b"." in text and (b"\n." in text or text.startswith(b".")) for text in texts
+        )
 
     def pieces(self) -> Iterator[bytes]:
         """The octets, encoded as they are asked for."""

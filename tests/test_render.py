@@ -38,7 +38,10 @@ def parsed(message: Rendered) -> Any:
     return email.message_from_bytes(bytes(message), policy=email.policy.default)
 
 
-@pytest.mark.parametrize("size", [0, 1, 2, 56, 57, 58, 58367, 58368, 58369, 58368 * 2, 150_000])
+SIZES = [0, 1, 2, 56, 57, 58, 3647, 3648, 3649, 58367, 58368, 58369, 58368 * 2, 150_000]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_base64_is_cut_into_lines(size: int) -> None:
     data = bytes(range(256)) * (size // 256) + bytes(size % 256)
     encoded = Base64(data)
