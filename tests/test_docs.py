@@ -22,6 +22,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         if not target.startswith("https://"):
             assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+def test_the_extras_that_pages_install_exist() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = {
+        extra
+        for page in PAGES
+        for extras in re.findall(r"mailbridge\[([\w,-]+)\]", page.read_text("utf-8"))
+        for extra in extras.split(",")
+    }
+    assert {"django", "flask"} <= named <= project["optional-dependencies"].keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
