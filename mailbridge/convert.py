@@ -41,6 +41,13 @@ def seconds(name: str, value: object) -> float | None:
     return seconds
 
 
+def pause(name: str, value: object) -> float:
+    """A positive number of seconds, and nothing else."""
+    if value is None:
+        raise OptionError(f"{name} must be a number of seconds, not None")
+    return seconds(name, value) or math.inf
+
+
 def endless(name: str, value: object) -> float:
     """A positive number of seconds, which is infinite for None."""
     unlimited = value is None or value == math.inf

@@ -22,6 +22,7 @@ from .convert import (
     endless,
     limit,
     path,
+    pause,
     seconds,
     source_address,
     text,
@@ -121,7 +122,7 @@ class RetryPolicy:
     def __post_init__(self) -> None:
         object.__setattr__(self, "tries", count("tries", self.tries))
         for name in ("delay", "max_delay"):
-            object.__setattr__(self, name, seconds(name, getattr(self, name)))
+            object.__setattr__(self, name, pause(name, getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -197,7 +198,7 @@ class Relay:
         put("fingerprint", security.fingerprints(self.fingerprint or None))
         put("auth_mechanisms", security.mechanisms(self.auth_mechanisms))
         put("token_provider", security.provider(self.token_provider))
-        put("auth_pause", seconds("auth_pause", self.auth_pause))
+        put("auth_pause", pause("auth_pause", self.auth_pause))
         security.check_login(self)
         security.check_tls(self)
 

@@ -23,7 +23,7 @@ from mailbridge import (
     Secret,
     Timeouts,
 )
-from mailbridge.options import OPTION_NAMES
+from mailbridge.options import OPTION_NAMES, RetryPolicy
 from mailbridge.protocol.sasl import MECHANISMS
 from mailbridge.security import MECHANISM_NAMES
 
@@ -347,3 +347,14 @@ def test_pool_times_without_end_stay_so() -> None:
     assert relay.pool.max_connections == 3
     with pytest.raises(OptionError, match="wait_timeout must be more than 0"):
         PoolOptions(wait_timeout=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(Relay, "auth_pause"), (RetryPolicy, "delay"), (RetryPolicy, "max_delay")],
+)
+def test_a_pause_has_a_length(kind: Any, name: str) -> None:
+    """None would be found out in the middle of a send, when it is first waited."""
+    where = {"host": "mx.example.org"} if kind is Relay else {}
+    with pytest.raises(OptionError, match=f"{name} must be a number of seconds, not None"):
+        kind(**where, **{name: None})
