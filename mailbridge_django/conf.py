@@ -61,6 +61,8 @@ OWN_OPTIONS = (OPTION_NAMES | TRANSPORT_OPTIONS) - DJANGO_OPTIONS.keys()
 _IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
 _FILES = ("ca_file", "certfile", "keyfile")
 _CERTIFICATES = (*_FILES, "ca_path", "tls_verify", "ssl_context")
+_LOCAL = Relay(host="localhost")
+_DEFAULTS = {f.name: getattr(_LOCAL, f.name) for f in fields(Relay) if f.name in OWN_OPTIONS}
 
 
 @dataclass(slots=True)
@@ -308,13 +310,8 @@ def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Re
 
 
 def _not_default(relay: Relay) -> dict[str, Any]:
-    default = Relay(host=relay.host)
-    values = {item.name: getattr(relay, item.name) for item in fields(Relay)}
-    return {
-        name: value
-        for name, value in values.items()
-        if name in OWN_OPTIONS and value != getattr(default, name)
-    }
+    values = {name: getattr(relay, name) for name in _DEFAULTS}
+    return {name: value for name, value in values.items() if value != _DEFAULTS[name]}
 
 
 def new_context(backend: EmailBackend) -> ssl.SSLContext:
