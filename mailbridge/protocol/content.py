@@ -208,14 +208,14 @@ def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
                 content[:100],
             )
         content = content.encode("ascii")
-    data = bytes(content)
-    line_ends = data.count(b"\r\n")
-    if line_ends != data.count(b"\n") or line_ends != data.count(b"\r"):
-        data = _with_crlf(data)
+    data = _with_crlf(bytes(content))
     return data if not data or data.endswith(b"\r\n") else data + b"\r\n"
 
 
 def _with_crlf(data: bytes) -> bytes:
+    line_ends = data.count(b"\r\n")
+    if line_ends == data.count(b"\n") == data.count(b"\r"):
+        return data  # Counted in half the time that it takes to be made anew.
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
