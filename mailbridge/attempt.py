@@ -6,6 +6,7 @@ transport takes it, blocking or in an event loop, and sends the result back, or 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -81,6 +82,7 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
     except BaseException as stopped:
         describe_stopped(stopped, outgoing, stock.relay, session.transcript)
         raise
+    lease.use.last_used = time.monotonic()
     if stock.bucket is not None:
         stock.learn(report)
     report.reused = lease.use.messages > 1

@@ -148,6 +148,7 @@ class Line:
             if self._lease is not None and (self._begun or not self._lease.room()):
                 self.close()
             return not_attempted(outgoing, error, stock.relay), False
+        use.last_used = time.monotonic()
         if stock.bucket is not None:
             stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)

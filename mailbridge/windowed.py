@@ -208,6 +208,7 @@ def _report_on(each: _UnderWay) -> DeliveryReport:
     report = delivery.report_on(session, each.mail)
     report.attempts += each.second
     report.reused = each.reused
+    each.lease.use.last_used = time.monotonic()
     stock.learn(report)
     return describe(report, each.outgoing, stock.relay, session.transcript)
 

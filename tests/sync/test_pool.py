@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import mailbridge
-from mailbridge import PoolOptions, Relay, RetryPolicy, Transport
+from mailbridge import Envelope, PoolOptions, Relay, RetryPolicy, Transport
 from mailbridge.sync import pool as pool_module
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer
@@ -85,6 +87,30 @@ def test_an_aged_connection_is_replaced(
     monkeypatch.setattr(pool_module.time, "monotonic", lambda: now + 31)
     aging.send(ENVELOPE, CONTENT)
     assert smtpd.connections == 2
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_connection_in_use_is_not_idle(
+    monkeypatch: pytest.MonkeyPatch, window: int | None
+) -> None:
+    """It is idle since its last mail, not since it was lent to a batch that takes its time."""
+    later, monotonic = 0.0, time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + later)
+
+    def mails() -> Iterator[tuple[Envelope, bytes]]:
+        nonlocal later
+        for _ in range(6):
+            later += 20
+            yield ENVELOPE, CONTENT
+
+    with ScriptedServer() as smtpd:
+        sender = transport(smtpd, idle_timeout=30, bdat_window=window)
+        assert all(report.accepted for report in sender.send_many(mails()))
+        assert smtpd.connections == 1
+        with sender as kept:
+            for mail in mails():
+                kept.send(*mail)
+            assert smtpd.connections == 1
 
 
 def test_a_connection_that_died_while_idle_is_replaced(smtpd: ScriptedServer) -> None:
