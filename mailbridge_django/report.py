@@ -36,4 +36,6 @@ def not_tried(message: Any, error: Exception) -> DeliveryReport:
     sender = getattr(message, "from_email", None)
     report = not_sent(recipients, None if sender is None else str(sender), str(error), attempts=1)
     report.error = error if isinstance(error, (MailError, InvalidInput)) else None
+    # There is no mail yet that could have a Message-ID; which server it was is known.
+    report.relay = error.host if isinstance(error, MailError) else None
     return report

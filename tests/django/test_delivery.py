@@ -131,6 +131,7 @@ def test_no_server(backend: Make, smtpd: ScriptedServer) -> None:
     assert caught.value.message is mail
     assert caught.value.report is report_of(mail)
     assert report_of(mail).not_attempted == ("a@example.com",)
+    assert report_of(mail).relay == f"127.0.0.1:{smtpd.port}"
     with pytest.raises(ConnectionRefusedError) as caught_again:
         backend().send_messages([mail, message("b@example.com")])
     assert caught_again.value.message is None
