@@ -37,7 +37,8 @@ def group_of(mail: MailTransaction, *, reset: bool) -> Group:
 
 def hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
     """Read every reply of the group that was sent, and sort them."""
-    if session.alive and not session.has_input:
+    while session.alive and not session.has_input:
+        # More than once for a window, which looks without waiting first.
         yield from session.wait()
     if not is_granted(session, mail):
         try:

@@ -199,6 +199,15 @@ def test_half_a_reply_that_was_looked_at_is_not_passed_over() -> None:
     assert outcomes[0] == outcomes[1]
 
 
+def test_consent_is_waited_for_though_somebody_looked_in_vain() -> None:
+    session = known(slow=False)
+    deliver = delivery.deliver(session, mail())
+    next(deliver)
+    report, _ = run(session, deliver, [YES, OK])
+    assert len(report.accepted) == 2
+    assert session.taken == 1
+
+
 def test_the_phase_is_that_of_the_last_reply() -> None:
     session = known(slow=False)
     session.send(group := Group([b"MAIL FROM:<a@x.org>\r\n", DATA]))
