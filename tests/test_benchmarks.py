@@ -14,7 +14,7 @@ from benchmarks.aims import AIMS, GROUPS, Aim, Finding
 from benchmarks.bench import Bench, Cost, Race
 from benchmarks.contenders import Job, content, needed
 from benchmarks.groups import MEASURE
-from benchmarks.groups.trips import count
+from benchmarks.groups.trips import least
 from benchmarks.process import Child
 from benchmarks.servers import Missing, Servers, address_of
 from benchmarks.table import rows, table
@@ -32,8 +32,8 @@ def trips(servers: Servers, contender: str, mode: str = "none", n: int = 1, **jo
     ca_file = servers.certificates.ca_file if tls else ""
     what = Job(tls=mode, login=tls, ca_file=ca_file, **job)
     warm = int(contender.endswith(".single"))
-    bench = Bench(servers, quick=True, offline=True)
-    return count(bench, address_of(sink), contender, what, n=n, warm=warm)
+    bench = Bench(servers, offline=True)
+    return least(bench, address_of(sink), contender, what, n=n, warm=warm)
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 8), ("starttls", 12), ("implicit", 10)])
