@@ -25,9 +25,10 @@ GROUP = [PLAIN, f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{TO}>"]
 
 
 @pytest.fixture
-def smtpd() -> Iterator[ScriptedServer]:
-    with ScriptedServer(extensions=BULK, users={"user": "right"}, require_auth=True) as smtpd:
-        yield smtpd
+def authd() -> Iterator[ScriptedServer]:
+    """A server that takes no mail before a login. Its name is its own: see tests/aio."""
+    with ScriptedServer(extensions=BULK, users={"user": "right"}, require_auth=True) as authd:
+        yield authd
 
 
 @pytest.fixture(autouse=True)
@@ -81,16 +82,16 @@ def test_auth_and_the_envelope_are_one_write() -> None:
     assert taken == [CONTENT]
 
 
-def test_a_batch_begins_so_as_well(smtpd: ScriptedServer) -> None:
-    reports = sender(smtpd).send_many([(ENVELOPE, CONTENT)] * 3)
+def test_a_batch_begins_so_as_well(authd: ScriptedServer) -> None:
+    reports = sender(authd).send_many([(ENVELOPE, CONTENT)] * 3)
     assert [report.accepted for report in reports] == [(TO,)] * 3
-    assert smtpd.connections == 1
-    assert verbs(smtpd).count("AUTH") == 1
+    assert authd.connections == 1
+    assert verbs(authd).count("AUTH") == 1
 
 
-def test_on_asyncio_too(smtpd: ScriptedServer) -> None:
+def test_on_asyncio_too(authd: ScriptedServer) -> None:
     async def send() -> mailbridge.DeliveryReport:
-        async with mailbridge.AsyncTransport(sender(smtpd).relay) as transport:
+        async with mailbridge.AsyncTransport(sender(authd).relay) as transport:
             return await transport.send(ENVELOPE, CONTENT)
 
     assert asyncio.run(send()).accepted == (TO,)
@@ -166,11 +167,11 @@ def test_a_server_that_hangs_up_on_both_gets_auth_alone() -> None:
         assert len(server.peers) == 2
 
 
-def test_open_logs_in_by_itself(smtpd: ScriptedServer) -> None:
-    with sender(smtpd):
-        assert verbs(smtpd)[-1] == "AUTH"
+def test_open_logs_in_by_itself(authd: ScriptedServer) -> None:
+    with sender(authd):
+        assert verbs(authd)[-1] == "AUTH"
     with pytest.raises(mailbridge.AuthenticationFailed):
-        sender(smtpd, password="wrong").open()
+        sender(authd, password="wrong").open()
 
 
 def test_without_chunking_auth_goes_alone() -> None:
@@ -185,26 +186,26 @@ def test_without_chunking_auth_goes_alone() -> None:
 
     with RawServer(dialogue) as server:
         assert sender(server).send(ENVELOPE, CONTENT).accepted == (TO,)
-    with ScriptedServer(extensions=LOCK_STEP, users={"user": "right"}) as smtpd:
-        assert sender(smtpd).send(ENVELOPE, CONTENT).accepted == (TO,)
+    with ScriptedServer(extensions=LOCK_STEP, users={"user": "right"}) as authd:
+        assert sender(authd).send(ENVELOPE, CONTENT).accepted == (TO,)
 
 
 def test_a_mechanism_that_asks_goes_alone() -> None:
     users = {"user": "right"}
-    with ScriptedServer(extensions=BULK, users=users, mechanisms=["CRAM-MD5", "LOGIN"]) as smtpd:
-        assert sender(smtpd).send(ENVELOPE, CONTENT).accepted == (TO,)
-        assert smtpd.connections == 1
+    with ScriptedServer(extensions=BULK, users=users, mechanisms=["CRAM-MD5", "LOGIN"]) as authd:
+        assert sender(authd).send(ENVELOPE, CONTENT).accepted == (TO,)
+        assert authd.connections == 1
 
 
-def test_a_mail_that_cannot_be_sent_here_holds_nobody_up(smtpd: ScriptedServer) -> None:
+def test_a_mail_that_cannot_be_sent_here_holds_nobody_up(authd: ScriptedServer) -> None:
     """AUTH was begun, and no envelope follows: the next one logs in."""
     with pytest.raises(mailbridge.NotSupported):
-        sender(smtpd).send(Envelope("bücher@example.org", TO), CONTENT)
-    assert sender(smtpd).send(ENVELOPE, CONTENT).accepted == (TO,)
+        sender(authd).send(Envelope("bücher@example.org", TO), CONTENT)
+    assert sender(authd).send(ENVELOPE, CONTENT).accepted == (TO,)
 
 
-def test_a_lease_that_is_dropped_holds_nobody_up(smtpd: ScriptedServer) -> None:
-    pool = pool_for(sender(smtpd).relay)
+def test_a_lease_that_is_dropped_holds_nobody_up(authd: ScriptedServer) -> None:
+    pool = pool_for(sender(authd).relay)
     lease = pool.acquire(mail_follows=True)
     assert lease.connection.session.login is not None
     lease.give_back()
@@ -213,7 +214,7 @@ def test_a_lease_that_is_dropped_holds_nobody_up(smtpd: ScriptedServer) -> None:
     lost.connection.sock.close()
     del lost
     gc.collect()
-    assert sender(smtpd).send(ENVELOPE, CONTENT).accepted == (TO,)
+    assert sender(authd).send(ENVELOPE, CONTENT).accepted == (TO,)
 
 
 def test_nobody_to_offer_logs_in_all_the_same() -> None:
