@@ -17,7 +17,7 @@ from pathlib import Path
 
 from django.core.management.base import CommandParser
 
-import mailbridge
+import mailbridge.errors
 from mailbridge import cli
 from mailbridge.catalogue import OF_RELAY, OF_TRANSPORT, Option, default_of
 from mailbridge.testing import __main__ as serving

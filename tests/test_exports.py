@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -20,13 +21,36 @@ NAMES = mailbridge.__all__
 
 
 def test_the_list_is_what_the_package_defines() -> None:
+    assert len(NAMES) == len(set(NAMES))
+    assert set(mailbridge._HOMES) <= set(NAMES)
     defined = {
         name
         for name, value in vars(mailbridge).items()
-        if not (name.startswith("_") or isinstance(value, ModuleType) or name == "TYPE_CHECKING")
-    } | mailbridge._OF_ASYNCIO
-    assert set(NAMES) == defined
-    assert len(NAMES) == len(set(NAMES))
+        if not (name.startswith("_") or isinstance(value, ModuleType))
+    }
+    assert defined - set(NAMES) == {"TYPE_CHECKING", "import_module"}
+    assert set(NAMES) <= set(dir(mailbridge))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_is_loaded_when_it_is_asked_for(name: str) -> None:
+    """Where it is looked for is where the type checkers are told that it is."""
+    source = ast.parse(inspect.getsource(mailbridge))
+    told = {
+        (alias.name, node.module)
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and node.level == 1
+        for alias in node.names
+    }
+    home = mailbridge._HOMES.get(name, "errors")
+    assert (name, home) in told
+    assert getattr(mailbridge, name) is getattr(importlib.import_module(f"mailbridge.{home}"), name)
+
+
+def test_a_name_that_is_not_there() -> None:
+    with pytest.raises(AttributeError, match="module 'mailbridge' has no attribute 'SMPT'"):
+        mailbridge.SMPT
+    assert not hasattr(mailbridge, "SMPT")
 
 
 def test_smtplibs_names_are_here() -> None:
@@ -97,4 +121,13 @@ def test_the_import_is_light() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"django", "flask", "idna", "trustme", "pytest", "dkim", "scramp"}
-    assert "asyncio" not in loaded
+    assert {name for name in loaded if name.startswith("mailbridge")} == {"mailbridge"}
+    assert not loaded & {"asyncio", "smtplib", "ssl", "email"}
+
+
+def test_one_session_loads_neither_transport_nor_pool() -> None:
+    code = "from mailbridge import SMTP; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not loaded & {"django", "flask", "idna", "trustme", "pytest", "dkim", "scramp"}
+    assert not loaded & {"asyncio", "mailbridge.sync.transport", "mailbridge.sync.pool"}
