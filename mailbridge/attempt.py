@@ -83,8 +83,7 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
         describe_stopped(stopped, outgoing, stock.relay, session.transcript)
         raise
     lease.use.last_used = time.monotonic()
-    if stock.bucket is not None:
-        stock.learn(report)
+    stock.learn(report)
     report.reused = lease.use.messages > 1
     return describe(report, outgoing, stock.relay, session.transcript)
 
@@ -115,8 +114,6 @@ def _once(
 
 def is_stale(report: DeliveryReport, outgoing: Outgoing) -> bool:
     """True if the connection was dead before, and there is time for another."""
-    if report.error is None:
-        return False
     return policy.was_stale(report) and not is_over(outgoing.deadline)
 
 

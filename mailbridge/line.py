@@ -149,8 +149,7 @@ class Line:
                 self.close()
             return not_attempted(outgoing, error, stock.relay), False
         use.last_used = time.monotonic()
-        if stock.bucket is not None:
-            stock.learn(report)
+        stock.learn(report)
         describe(report, outgoing, stock.relay, session.transcript)
         report.reused = use.messages > 1
         if ahead is not None and ahead.begun:

@@ -115,7 +115,7 @@ class Link:
 
     def _check_limit(self) -> None:
         """Raise rather than begin a content whose reply there is no time to wait for."""
-        if self._limit is not None and self.session.at_content() and is_over(self._limit):
+        if self.session.at_content() and is_over(self._limit):
             raise self._timed_out(None, "to send the content")
 
     def _timed_out(self, seconds: float | None, what: str) -> ReplyTimeout:

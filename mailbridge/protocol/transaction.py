@@ -87,17 +87,13 @@ class MailTransaction:
         self.accepted = self.refusals = self.too_many = ()
         self.data_reply = None
         mail = mail_line(self.envelope.reverse_path, self.mail_parameters, self.smtputf8, self.size)
-        if self.rcpt_parameters or self.rcpt_parameters_of is not None:
-            self.lines = [mail, *map(self._rcpt_line, self.offered)]
-        else:
-            self.lines = [mail, *[rcpt_line(path, (), self.smtputf8) for path in self.offered]]
+        common, own = self.rcpt_parameters, self.rcpt_parameters_of
+        recipients = [
+            rcpt_line(path, common if own is None else (*common, *own(path)), self.smtputf8)
+            for path in self.offered
+        ]
+        self.lines = [mail, *recipients]
         return self.lines
-
-    def _rcpt_line(self, address: Address) -> bytes:
-        parameters = self.rcpt_parameters
-        if self.rcpt_parameters_of is not None:
-            parameters = (*parameters, *self.rcpt_parameters_of(address))
-        return rcpt_line(address, parameters, self.smtputf8)
 
     @property
     def unsettled(self) -> Sequence[Address]:

@@ -161,7 +161,7 @@ class Connection(Link):
         if self._limit is not None:
             self._check_limit()
         wrote = self._write()
-        if session.eof or (session.has_input and session.answer_is_here):
+        if session.eof or session.answer_is_here:
             return
         seconds = self._seconds(need)
         if self._waits_anew(need, wrote):
