@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -41,9 +42,8 @@ def _child(work: object) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def test_fork_while_a_thread_sends() -> None:
-    """A child forked while another thread holds every lock sends over a connection of its own."""
-    arrived, go_on = threading.Event(), threading.Event()
+def _waiting_at_mail(arrived: threading.Event, go_on: threading.Event) -> Callable[[Peer], None]:
+    """A server that tells when MAIL has come, and answers it when it may go on."""
 
     def busy(peer: Peer) -> None:
         peer.until("MAIL")
@@ -52,8 +52,14 @@ def test_fork_while_a_thread_sends() -> None:
         peer.say("250 Ok")
         peer.until("QUIT")
 
+    return busy
+
+
+def test_fork_while_a_thread_sends() -> None:
+    """A child forked while another thread holds every lock sends over a connection of its own."""
+    arrived, go_on = threading.Event(), threading.Event()
     kind = Counted(PIPELINING)
-    with RawServer(busy, kind) as server:
+    with RawServer(_waiting_at_mail(arrived, go_on), kind) as server:
         with transport(server) as kept:
             sender = threading.Thread(target=kept.send, args=(ENVELOPE, CONTENT))
             sender.start()
@@ -74,14 +80,6 @@ def test_fork_while_a_thread_sends() -> None:
 def test_fork_while_a_task_sends() -> None:
     """A child of a loop, in the middle of a mail and after it, sends in a loop of its own."""
     arrived, go_on = threading.Event(), threading.Event()
-
-    def busy(peer: Peer) -> None:
-        peer.until("MAIL")
-        arrived.set()
-        go_on.wait(PATIENCE)
-        peer.say("250 Ok")
-        peer.until("QUIT")
-
     kind = Counted(PIPELINING)
 
     async def main(relay: Relay) -> None:
@@ -102,7 +100,7 @@ def test_fork_while_a_task_sends() -> None:
             assert (await sender.send(ENVELOPE, b"the parent's\r\n")).accepted == (TO,)
         await aio_pool.close_pools()
 
-    with RawServer(busy, kind) as server:
+    with RawServer(_waiting_at_mail(arrived, go_on), kind) as server:
         asyncio.run(main(transport(server).relay))
         assert kind.taken == [b"the child's\r\n"] * 2
         assert server.peers[0].content == b"the parent's\r\n"
