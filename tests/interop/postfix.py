@@ -23,6 +23,7 @@ Delivered-To and X-Original-To are added by other delivery agents than the one u
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -177,7 +178,7 @@ class Postfix:
             time.sleep(0.02)
 
     def log(self) -> str:
-        """Return what Postfix has logged until now."""
+        """Return what has been logged until now, by a daemon, some time after the event."""
         try:
             return (self.top / "log/postfix.log").read_text("utf-8", "replace")
         except FileNotFoundError:
@@ -188,6 +189,14 @@ class Postfix:
         for envelope in sorted(envelopes, key=lambda path: (path.stat().st_mtime_ns, path.name)):
             sender, recipient = envelope.read_text("utf-8").splitlines()
             yield Delivery(sender, recipient, envelope.with_suffix("").read_bytes())
+
+
+def queue_id(stored: bytes) -> str:
+    """Return the queue id that Postfix wrote into the ``Received`` header that it put on top."""
+    trace = stored.removesuffix(without_trace(stored)).decode()
+    found = re.search(r"\sid (\w+)\b", trace)
+    assert found, trace
+    return found[1]
 
 
 def without_trace(stored: bytes) -> bytes:
