@@ -9,8 +9,6 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from mailbridge import MailError
-from mailbridge.findings import render_all
-from mailbridge.probe import probe
 
 from .message import Message
 from .state import MailState
@@ -34,6 +32,10 @@ def check(using: str | None, as_json: bool, sender: str | None, rcpt: tuple[str,
     The exit status is 0 if the server takes mail from here, 1 if a step failed, 2 for a wrong
     argument.
     """
+    # Imported here: an application that sends does without them.
+    from mailbridge.findings import render_all
+    from mailbridge.probe import probe
+
     config = _state(using).config
     sender = sender or _bare(config.default_sender)
     relays = (config.relay, *config.relays)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections import ChainMap
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -113,6 +112,9 @@ class MailState:
         loop of its own, in which no connection would last: there the work is done in a thread, in
         this context, over the connections that the process keeps.
         """
+        # Imported here: most applications have no event loop, and asyncio takes long to load.
+        import asyncio
+
         if self._app is None or isinstance(cast(object, self._app), Flask):
             return await asyncio.to_thread(self.send, message, envelope_from)
         from mailbridge.aio import AsyncTransport
