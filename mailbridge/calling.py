@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from inspect import isawaitable, iscoroutinefunction
 from typing import Any
 
-# asyncio is imported where it is needed: an application without a loop does without it.
+# asyncio and its threads are imported where they are needed: an application without a loop does
+# without them.
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
@@ -19,6 +19,7 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
     if not isawaitable(given):
         return given
     import asyncio
+    from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, _finish(given)).result()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import importlib
 import math
 import os
-import pkgutil
 import re
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -151,6 +150,9 @@ def _resolved(path: str) -> Any:
             # What the module itself needs is worth telling; resolve_name would not.
             if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
                 raise
+    # Imported here: a path is mostly one of a module and a name in it.
+    import pkgutil
+
     return pkgutil.resolve_name(path)
 
 

@@ -6,7 +6,6 @@ import base64
 import functools
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,10 +17,6 @@ from .secret import Secret
 if TYPE_CHECKING:
     from types import ModuleType
 
-#: Options of a relay that make a Signer, and its arguments.
-DKIM_OPTIONS = {
-    f"dkim_{name}": name for name in ("domain", "selector", "key", "headers", "canonicalization")
-}
 INSTALL = 'pip install "mailbridge[dkim]"'
 CANONICALIZATIONS = ("relaxed/relaxed", "relaxed/simple", "simple/relaxed", "simple/simple")
 # RFC 8301 section 3.2: signers must not use less.
@@ -104,20 +99,6 @@ class Signer:
             # dkimpy looks no further than to the first octet of a line that is no field.
             return b"", f"{type(exc).__name__}, is its header well-formed?"
         return bytes(signed), None
-
-
-def with_signer(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a relay with those of its signature made one, `dkim`. Raises OptionError."""
-    values = dict(given)
-    ours = {DKIM_OPTIONS[name]: values.pop(name) for name in given if name in DKIM_OPTIONS}
-    if not ours:
-        return values
-    if "dkim" in values:
-        raise OptionError("dkim and dkim_domain, dkim_selector, dkim_key are both set: drop dkim")
-    for name in ("dkim_domain", "dkim_selector", "dkim_key"):
-        if DKIM_OPTIONS[name] not in ours:
-            raise OptionError(f"{name} is not set: DKIM needs dkim_domain, dkim_selector, dkim_key")
-    return {**values, "dkim": Signer(**ours)}
 
 
 def _library() -> ModuleType:

@@ -167,3 +167,20 @@ class Line:
             return following.transaction(session, self._stock.relay)
         except (InvalidInput, MailError):
             return None  # It is told why when it is its turn.
+
+
+def line_for(
+    sender: Sender,
+    stock: AnyStock,
+    borrowed: AnyLease | None,
+    on_refused: OnRefused,
+    within: float | None = None,
+) -> Line:
+    """The line for a batch, with a window if the relay's options say so."""
+    relay = (stock if borrowed is None else borrowed.stock).relay
+    if relay.bdat_window is None:
+        return Line(sender, stock, borrowed, on_refused, within)
+    # Imported here: a window is for the few relays that are known to bear it.
+    from .windowed import WindowedLine
+
+    return WindowedLine(sender, stock, borrowed, on_refused, within)

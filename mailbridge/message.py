@@ -6,16 +6,19 @@ import copy
 import email.errors
 import email.generator
 import email.message
-import email.policy
 import email.utils
 import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import fields
 from .envelope import Address
 from .errors import AddressError, InvalidInput
+
+if TYPE_CHECKING:
+    from email.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,8 @@ class Flattened:
         Raises InvalidInput for a header field that is none, or would be more than one.
         """
         message, policy = self.message, self.message.policy
-        if utf8 and isinstance(policy, email.policy.EmailPolicy):
-            policy = policy.clone(utf8=True)
-        elif utf8:
-            # compat32, the policy of old messages, cannot write UTF-8 header fields, and the
-            # others cannot read its Header objects.
-            message, policy = _with_text_fields(message), email.policy.SMTPUTF8
+        if utf8:
+            message, policy = _in_utf8(message)
         fields.check(message)
         buffer = io.BytesIO()
         try:
@@ -77,6 +76,19 @@ def flattened(
     elif isinstance(recipients, str):
         recipients = [recipients]
     return Flattened(sender, tuple(recipients), fields.without_bcc(message))
+
+
+def _in_utf8(message: email.message.Message) -> tuple[email.message.Message, Policy]:
+    """The message and the policy by which its header fields are written as UTF-8."""
+    # Imported here: it takes the parser of structured fields with it, and most mail is ASCII.
+    from email.policy import SMTPUTF8, EmailPolicy
+
+    policy = message.policy
+    if isinstance(policy, EmailPolicy):
+        return message, policy.clone(utf8=True)
+    # compat32, the policy of old messages, cannot write UTF-8 header fields, and the others
+    # cannot read its Header objects.
+    return _with_text_fields(message), SMTPUTF8
 
 
 def _with_text_fields(message: email.message.Message) -> email.message.Message:

@@ -28,13 +28,13 @@ from .convert import (
     text,
     words,
 )
-from .dkim import DKIM_OPTIONS, Signer, with_signer
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 from .secret import Secret
 from .url import options_of, unknown_option
 
 if TYPE_CHECKING:
+    from .dkim import Signer
     from .protocol.sasl import Mechanism
 
 
@@ -177,8 +177,7 @@ class Relay:
             put("password", Secret(self.password))
         for name in ("tls_verify", "allow_insecure_auth", "lmtp", "strict"):
             put(name, boolean(name, getattr(self, name)))
-        if not isinstance(self.dkim, Signer | None):
-            raise OptionError("dkim must be a mailbridge.Signer; see dkim_domain and its like")
+        security.check_signer(self.dkim)
         if not isinstance(self.timeouts, Timeouts):
             raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")
         put(
@@ -230,7 +229,7 @@ class Relay:
         url = given.pop("url", None)
         if url is not None:
             given = {**options_of(url, OPTION_NAMES), **given}
-        values = with_signer(_pool(_timeouts(given)))
+        values = security.with_signer(_pool(_timeouts(given)))
         if "host" not in values:
             raise OptionError("host is missing: name the mail server, or give a url")
         return cls(**values)
@@ -336,7 +335,7 @@ OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
     "timeout",
     *TIMEOUT_OPTIONS,
     *POOL_OPTIONS,
-    *DKIM_OPTIONS,
+    *security.DKIM_OPTIONS,
 }
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from . import attempt, policy
 from .convert import limit, seconds
 from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
-from .esmtp import Esmtp
 from .hooks import Hook, Hooks
 from .link import Link
 from .observe import Observer, observers, tell
@@ -21,6 +20,9 @@ from .outgoing import Content, Outgoing, not_attempted, warn_of_refused
 from .protocol.transcript import Listener
 from .report import DeliveryReport, OnRefused
 from .stock import Lease
+
+if TYPE_CHECKING:
+    from .esmtp import Esmtp
 
 L = TypeVar("L", bound=Link)
 
@@ -60,7 +62,7 @@ class Route(Generic[L]):
         self.deadline = seconds("deadline", deadline)
         self.max_recipients = limit("max_recipients", max_recipients)
         self.hooks = Hooks.of(before_final_dot, after_reply)
-        self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
+        self.esmtp = None if esmtp is None else _esmtp(esmtp)
         self.on_report = observers(on_report)
         self.name = name
         self.listener = listener
@@ -215,3 +217,10 @@ class Route(Generic[L]):
         except MailError as error:
             return not_attempted(outgoing, error, stock.relay)
         return report
+
+
+def _esmtp(given: Esmtp | Mapping[str, Any]) -> Esmtp:
+    # Imported here: few ask for anything.
+    from .esmtp import Esmtp
+
+    return Esmtp.of(given)

@@ -1,11 +1,11 @@
-"""The options of TLS and login: what they may be, and what contradicts what."""
+"""The options of TLS, login and signature: what they may be, and what contradicts what."""
 
 from __future__ import annotations
 
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .convert import function, readable, words
@@ -20,6 +20,10 @@ MECHANISM_NAMES = (
     *("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1"),
     *("OAUTHBEARER", "XOAUTH2", "PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL"),
 )
+#: Options of a relay that make a Signer, and its arguments.
+DKIM_OPTIONS = {
+    f"dkim_{name}": name for name in ("domain", "selector", "key", "headers", "canonicalization")
+}
 _FILES = ("ca_file", "ca_path", "certfile", "keyfile")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -117,3 +121,30 @@ def check_tls(relay: Relay) -> None:
         readable(name, getattr(relay, name))
     if relay.ca_path is not None and not os.path.isdir(relay.ca_path):
         raise OptionError(f"ca_path {relay.ca_path!r} is no directory")
+
+
+def check_signer(value: Any) -> None:
+    """Raise OptionError for a `dkim` that is neither None nor a Signer."""
+    if value is None:
+        return
+    from .dkim import Signer
+
+    if not isinstance(value, Signer):
+        raise OptionError("dkim must be a mailbridge.Signer; see dkim_domain and its like")
+
+
+def with_signer(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a relay with those of its signature made one, `dkim`. Raises OptionError."""
+    values = dict(given)
+    ours = {DKIM_OPTIONS[name]: values.pop(name) for name in given if name in DKIM_OPTIONS}
+    if not ours:
+        return values
+    if "dkim" in values:
+        raise OptionError("dkim and dkim_domain, dkim_selector, dkim_key are both set: drop dkim")
+    for name in ("dkim_domain", "dkim_selector", "dkim_key"):
+        if DKIM_OPTIONS[name] not in ours:
+            raise OptionError(f"{name} is not set: DKIM needs dkim_domain, dkim_selector, dkim_key")
+    # Imported here: few sign themselves.
+    from .dkim import Signer
+
+    return {**values, "dkim": Signer(**ours)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -38,6 +37,8 @@ def _same(option: str, value: object, in_url: object) -> bool:
 
 def unknown_option(name: str, known: Collection[str]) -> str:
     """The text for an option that is none, with a guess at what was meant."""
+    import difflib  # Imported here: it is for somebody's mistake.
+
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
     return f"unknown option {name!r}{hint}"

@@ -185,19 +185,6 @@ class WindowedLine(Line):
         return [*reports, self._sender.tell(report, each.began)]
 
 
-def line_for(
-    sender: Sender,
-    stock: AnyStock,
-    borrowed: AnyLease | None,
-    on_refused: OnRefused,
-    within: float | None = None,
-) -> Line:
-    """The line for a batch, with a window if the relay's options say so."""
-    relay = (stock if borrowed is None else borrowed.stock).relay
-    kind = Line if relay.bdat_window is None else WindowedLine
-    return kind(sender, stock, borrowed, on_refused, within)
-
-
 def _session(each: _UnderWay) -> Session:
     session: Session = each.lease.connection.session
     return session

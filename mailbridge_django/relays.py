@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from mailbridge import TLS, PoolOptions, Relay, Timeouts
-from mailbridge.dkim import DKIM_OPTIONS
 from mailbridge.options import OPTION_NAMES
+from mailbridge.security import DKIM_OPTIONS
 from mailbridge.url import options_of
 
 _Key = tuple[tuple[str, type, Any], ...]

@@ -7,7 +7,6 @@ never whole in memory.
 from __future__ import annotations
 
 import io
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import IO, Protocol
@@ -159,6 +158,8 @@ class Spool(File):
     """
 
     def __init__(self, content: Iterable[bytes]) -> None:
+        import tempfile  # Imported here: content is mostly bytes.
+
         self._file = tempfile.SpooledTemporaryFile(SPOOL)  # noqa: SIM115 - closed by __del__
         for piece in content:
             if not isinstance(piece, (bytes, bytearray, memoryview)):

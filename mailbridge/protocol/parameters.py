@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, cast
 
 from ..errors import NotSupported
-from ..esmtp import DeliverBy, Esmtp
 from .extension import Extensions
+
+if TYPE_CHECKING:
+    from ..esmtp import DeliverBy, Esmtp
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 # The field of Esmtp, and the keyword of the extension that it takes.
@@ -28,8 +31,8 @@ def check_offered(esmtp: Esmtp, extensions: Extensions) -> None:
                 f"{name} needs the extension {keyword}, which the server does not offer",
                 f"Leave {name} out of the mail's esmtp, or send through a server that offers it",
             )
-    if isinstance(esmtp.deliver_by, DeliverBy):
-        _check_deliver_by(esmtp.deliver_by, extensions["deliverby"])
+    if esmtp.deliver_by is not None:
+        _check_deliver_by(cast("DeliverBy", esmtp.deliver_by), extensions["deliverby"])
     if esmtp.hold_for is not None or esmtp.hold_until is not None:
         _check_hold(esmtp, extensions["futurerelease"])
 

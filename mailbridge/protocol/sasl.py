@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
@@ -151,6 +150,8 @@ def _scram(name: str) -> Callable[[Credentials, Channel], Exchange]:
 
 def bearer_error(challenge: bytes) -> str | None:
     """The status and scope of an error that a bearer mechanism was answered with."""
+    import json  # Imported here: it is for a refusal.
+
     try:
         error = json.loads(challenge)
     except ValueError:

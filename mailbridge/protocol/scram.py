@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Generator
-from importlib.util import find_spec
 
 from ..errors import InvalidInput, MailError, ProtocolViolation, printable
 from ..secret import Hidden, Secret
@@ -25,6 +24,8 @@ _ITERATIONS = re.compile(r"(?:^|,)i=(\d{1,20})(?:,|$)")
 
 def available() -> bool:
     """Whether scramp is installed."""
+    from importlib.util import find_spec  # Imported here: not every server offers SCRAM.
+
     return find_spec("scramp") is not None
 
 

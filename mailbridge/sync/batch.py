@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from ..outgoing import warn_of_refused
 from ..report import DeliveryReport, OnRefused
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from .transport import Transport
 
 
@@ -41,6 +42,9 @@ class Batch:
             yield report
 
     def _in_threads(self) -> Iterator[DeliveryReport]:
+        # Imported here: a batch mostly goes over one connection.
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(self._concurrency, "mailbridge") as executor:
             running: deque[Future[list[DeliveryReport]]] = deque()
             while True:

@@ -11,12 +11,11 @@ from .. import attempt as tries
 from .. import forks, policy
 from ..convert import seconds
 from ..envelope import Envelope
-from ..line import Line
+from ..line import Line, line_for
 from ..options import Relay
 from ..outgoing import Content, Outgoing
 from ..report import DeliveryReport, OnRefused
 from ..route import Route
-from ..windowed import line_for
 from .batch import Batch
 from .driver import Connection
 from .pool import Lease, pool_for
