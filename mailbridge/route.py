@@ -164,16 +164,14 @@ class Route(Generic[L]):
         self, stock_for: Callable[[Relay], attempt.AnyStock], deadline: Deadline | None
     ) -> attempt.Steps[Lease[L]]:
         """A connection to the first relay that there is one to. Raises what the last raised."""
-        *others, last = self.order()
-        for relay in others:
+        relays = list(self.order())
+        while True:
             try:
-                lease: Lease[L] = yield attempt.Lend(stock_for(relay), deadline=deadline)
+                lease: Lease[L] = yield attempt.Lend(stock_for(relays.pop(0)), deadline=deadline)
                 return lease
             except MailError as error:
-                if not policy.may_fail_over(DeliveryReport({}, error=error)):
+                if not relays or not policy.may_fail_over(DeliveryReport({}, error=error)):
                     raise
-        lease = yield attempt.Lend(stock_for(last), deadline=deadline)
-        return lease
 
     def _let_go(self) -> None:
         """Give the kept connection back to the pool, if there is one. Never raises."""
