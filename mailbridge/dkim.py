@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
+from . import fields
 from .convert import words
 from .envelope import to_ascii_domain
 from .errors import InvalidInput, OptionError
@@ -25,7 +26,6 @@ _LEAST_BITS = 1024
 _LARGEST = 100_000
 
 _LABELS = re.compile(r"[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*")
-_FIELD_NAME = re.compile(r"[!-9;-~]+")
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----\n(.*?)\n-----END ", re.DOTALL)
 # RFC 8410 section 7: the algorithm's identifier, and behind it the key in two octet strings.
 _ED25519 = re.compile(rb"\x06\x03\x2b\x65\x70\x04\x22\x04\x20(.{32})", re.DOTALL)
@@ -123,7 +123,7 @@ def _domain(given: Any) -> str:
 def _headers(given: Any) -> tuple[str, ...]:
     names = tuple(name.lower() for name in words("dkim_headers", given))
     for name in names:
-        if not _FIELD_NAME.fullmatch(name):
+        if not fields.NAME.fullmatch(name):
             raise OptionError(f"dkim_headers: {name!a} is no name of a header field")
         if name.encode() in _library().DKIM.SHOULD_NOT:
             raise OptionError(f"dkim_headers: {name} is changed on the way, or not to be signed")

@@ -10,10 +10,12 @@ import copy
 import email.message
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from .errors import InvalidInput
 
-_NAME = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8
+#: The name of a field (RFC 5322 section 3.6.8).
+NAME: Final = re.compile(r"[!-9;-~]+")
 # NUL, and what ends a line for Python's email package or for others, unless it folds the field:
 # then something must follow, since a line of blanks is the end of the header to some.
 _BROKEN = re.compile(r"[\0\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?![ \t]+\S)")
@@ -22,7 +24,7 @@ _BROKEN = re.compile(r"[\0\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]|\n(?![ \t]+\S)")
 def check(message: email.message.Message) -> None:
     """Raise InvalidInput for a field, of the message or a part, that could not stay one field."""
     for name, value in message.raw_items():
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise InvalidInput(f"{name!a:.80} is no name of a header field")
         if _BROKEN.search(str(value).replace("\r\n", "\n")):
             raise InvalidInput(f"header field {name}: a line break, or a NUL, in its value")

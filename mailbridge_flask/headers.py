@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from mailbridge import Address
+from mailbridge import Address, fields
 
 from .exceptions import BadHeaderError
 
@@ -27,13 +27,13 @@ _FOLD_AT: Final = 78
 _ENCODED_WORD: Final = 75  # RFC 2047 section 2
 # A display name that is longer goes into encoded words, which can be folded anywhere.
 _LONG_NAME: Final = 60
+_LONGEST_FIELD_NAME: Final = 76
 
 # Tab is white space. The others, and the line separators of Unicode, end a line somewhere.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FOLD: Final = re.compile(r"(?<=[^\r\n])\r\n(?=[ \t]+[^\s])")
 _PLAIN: Final = re.compile(r"[!-~]+(?: +[!-~]+)*")
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_FIELD_NAME: Final = re.compile(r"[!-9;-~]{1,76}")  # RFC 5322 section 3.6.8
 _DISPLAY_NAME: Final = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"<])*)<')
 _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"')
 # Some parsers of parameters stumble over an escaped quote, a semicolon or an encoded word.
@@ -95,7 +95,7 @@ def unfolded(value: object) -> str:
 def check_name(name: object) -> str:
     """The name of a field. Raises BadHeaderError unless it is one (RFC 5322 section 3.6.8)."""
     text = text_of(name)
-    if not _FIELD_NAME.fullmatch(text):
+    if not fields.NAME.fullmatch(text) or len(text) > _LONGEST_FIELD_NAME:
         raise BadHeaderError(f"{text[:80]!a} is no name for a header field")
     return text
 

@@ -25,6 +25,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 VALUES = {
     *(
         "errors",
+        "fields",
         "envelope",
         "esmtp",
         "deadline",
@@ -40,7 +41,7 @@ VALUES = {
     )
 }
 FUNCTIONS = {
-    *("protocol", "policy", "fields", "message", "header", "render", "outbox", "sendmail"),
+    *("protocol", "policy", "message", "header", "render", "outbox", "sendmail"),
     *(
         "observe",
         "outgoing",
