@@ -64,7 +64,7 @@ class Sending:
         """What to send; or, if it is not to be sent, the report that says so.
 
         Raises BadHeaderError, AddressError or MissingAddress (ValueErrors), and what a receiver
-        of `email_sending` raises.
+        of `email_sending` raises; for what is not to be sent InvalidInput, as the transport would.
         """
         state, message = self._state, self._message
         message.delivery_report = None
@@ -80,6 +80,7 @@ class Sending:
             self._captured = state.outbox.add(mail.envelope, bytes(mail.content)).id
         if reason is None:
             return mail
+        self._check(mail)
         report = self._suppressed(mail.envelope.recipients, f"sending is suppressed: {reason}")
         email_dispatched.send(self._app, message=message)
         return report
@@ -109,6 +110,15 @@ class Sending:
         ours = error if isinstance(error, InvalidInput) else about(error, self._message)
         self.end(report, ours)
         return ours
+
+    def _check(self, mail: Mail) -> None:
+        """Raise for what no transport of this mailer would take: too many recipients, say."""
+        message = self._message
+        options = message.mail_options or (), message.rcpt_options or ()
+        try:
+            self._state._shared().outgoing(*mail, *options)
+        except InvalidInput as error:
+            raise self.fail(error, mail.envelope) from error.__cause__
 
     def _failure(self, report: DeliveryReport) -> Exception | None:
         """The error to tell of when nobody got the message, and a policy raises none."""

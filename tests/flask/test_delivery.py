@@ -8,6 +8,7 @@ import pickle
 import smtplib
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -310,3 +311,28 @@ def test_max_recipients(make_app: MakeApp, smtpd: ScriptedServer) -> None:
     assert len(smtpd.messages) == 2
     with pytest.raises(OptionError, match="MAIL_MAX_RECIPIENTS 'many' is no whole number"):
         Config.from_mapping({"MAIL_MAX_RECIPIENTS": "many"})
+
+
+@pytest.mark.parametrize("setting", ["TESTING", "MAIL_SUPPRESS_SEND", "MAIL_OUTBOX"])
+def test_max_recipients_where_nothing_is_sent(
+    make_app: MakeApp, tmp_path: Path, setting: str
+) -> None:
+    """Tests and the development mailbox refuse what would be refused to send."""
+    value = str(tmp_path / "box") if setting == "MAIL_OUTBOX" else True
+    app = make_app(MAIL_MAX_RECIPIENTS="2", **{setting: value})
+    greedy = Message("Hi", ["b@example.com"], cc=["c@example.com"], bcc=["d@example.com"])
+    options = Message("Hi", ["b@example.com"], mail_options=["SIZE=1\r\nRSET"])
+    with app.app_context():
+        mail = Mail()
+        with mail.record_messages() as outbox:
+            for wrong, text in (greedy, "max_recipients allows 2"), (options, "prohibited newline"):
+                with pytest.raises(ValueError, match=text):
+                    mail.send(wrong)
+                assert wrong.delivery_report is not None
+                with pytest.raises(ValueError, match=text):
+                    wrong.delivery_report.raise_for_refused()
+            fits, refused = mail.send_many([Message("1", ["a@example.com"]), greedy])
+        assert [message.subject for message in outbox] == ["1"]
+        assert fits.failure() is None
+        assert greedy.delivery_report is refused
+        assert set(refused.not_attempted) == {"b@example.com", "c@example.com", "d@example.com"}
