@@ -14,15 +14,7 @@ from typing import TypeAlias, TypeVar
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
 from .channel import Channel
-from .command import (
-    Command,
-    Content,
-    Errand,
-    Greeting,
-    Need,
-    Raw,
-    Unprompted,
-)
+from .command import Command, Content, Errand, Greeting, Need, Raw, Unprompted
 from .effects import EFFECTS
 from .extension import Extensions
 from .mail import Group, Mail
@@ -65,6 +57,7 @@ class Session:
         self.sending = self._output.sending
         self.sent = self._output.sent
         self.eof = False
+        self._lost: Disconnected | None = None  # while an answer was here
         self._peeked: Reply | None = None
         self._last: Reply | None = None
         self.forget()
@@ -229,6 +222,8 @@ class Session:
     def _ended(self) -> Disconnected:
         if self._last is not None and self._last.code == 421:
             return closed_by(self._last)
+        if self._lost is not None:
+            return self._lost
         if self.unusable_because is None:
             self.abandon("the server closed the connection")
             return Disconnected("Connection unexpectedly closed")
@@ -252,15 +247,18 @@ class Session:
 
     def wait(self) -> Dialogue[None]:
         """Wait for something to come. Raises Disconnected, unless an answer came before the end."""
+        if self._lost is not None:
+            raise self._lost  # Nobody waits again, or writes on behind what was not written.
         self._current, self._place = self._unanswered[0], self._heard
         try:
             yield self._current.need
         except ProtocolViolation:
             raise  # What stands behind it is no answer to anything.
-        except Disconnected:
+        except Disconnected as lost:
             # A refused chunk is answered while those behind it are written, perhaps in vain.
             if not self.answer_is_here:
                 raise
+            self._lost = lost
 
     def take_reply(self) -> Reply | None:
         """The reply to the oldest unanswered command, None if it is not here yet.

@@ -8,10 +8,12 @@ import pytest
 
 from mailbridge import (
     DeliveryInDoubt,
+    DeliveryInDoubtTimeout,
     Disconnected,
     Envelope,
     MessageRefused,
     ProtocolViolation,
+    ReplyTimeout,
     SenderRefused,
 )
 from mailbridge.protocol.content import Buffer
@@ -182,6 +184,25 @@ def test_421_to_the_content_is_an_answer() -> None:
     session.receive_data(OK * 4 + b"421 Later\r\n")
     assert states(end_of(taking)) == ["not_attempted", "not_attempted"]
     assert states(end_of(window.take())) == ["in_doubt", "in_doubt"]
+
+
+@pytest.mark.parametrize(("answers", "expected"), [(4, DOUBT), (5, ["accepted"] * 2)])
+def test_nobody_waits_or_writes_on_after_a_time_out(answers: int, expected: list[str]) -> None:
+    """What was answered by then is taken; the rest has had its time."""
+    session, window = filled(mail(), mail())
+    window.add(mail())
+    next(taking := window.take())
+    session.receive_data(OK * answers)
+    session.abandon("timed out")
+    with pytest.raises(StopIteration) as done:
+        taking.throw(ReplyTimeout("timed out after 5 s waiting for the server to read"))
+    first, second, third = done.value.value, end_of(window.take()), end_of(window.take())
+    assert [states(each) for each in (first, second, third)] == [
+        expected,
+        DOUBT,
+        ["not_attempted"] * 2,
+    ]
+    assert [type(each.error) for each in (second, third)] == [DeliveryInDoubtTimeout, ReplyTimeout]
 
 
 def test_who_was_refused_is_not_in_doubt() -> None:
