@@ -201,7 +201,9 @@ class Envelope:
 
 def parse_reverse_path(text: Address | str | None) -> Address | None:
     """The address of a sender. None and ``<>`` are the null reverse-path."""
-    if text is None or text == "<>":
+    if text is None or isinstance(text, Address):
+        return text
+    if text == "<>":
         return None
     if text == "":
         raise AddressError(

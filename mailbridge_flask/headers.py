@@ -177,7 +177,7 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
     Raises BadHeaderError for line breaks and control characters, AddressError (both are
     ValueErrors) for anything else that is not one mailbox.
     """
-    if _is_text(value):
+    if type(value) is str or _is_pair(value):
         try:
             return _known_mailbox(value)
         except ValueError:
@@ -185,11 +185,9 @@ def parse_mailbox(value: Any, field: str = "address") -> Mailbox:
     return _mailbox_from(value, field)
 
 
-def _is_text(value: Any) -> bool:
-    """Nothing but what is equal in each letter to what it equals."""
-    if type(value) is tuple:
-        return len(value) == 2 and type(value[0]) is str and type(value[1]) is str
-    return type(value) is str
+def _is_pair(value: Any) -> bool:
+    """Two texts, and nothing but what is equal in each letter to what it equals."""
+    return type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is str
 
 
 def _mailbox_from(value: Any, field: str) -> Mailbox:
@@ -222,7 +220,7 @@ def mailbox_text(value: Any) -> str:
 
 def mailbox(value: Any, charset: str = "utf-8", field: str = "address") -> str:
     """A mailbox as it stands in a header field, the domain in A-labels. Not folded yet."""
-    if _is_text(value):
+    if type(value) is str or _is_pair(value):
         try:
             return _known_text(value, charset)
         except ValueError:

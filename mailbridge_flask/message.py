@@ -206,12 +206,14 @@ class Message:
 
 def unique_recipients(message: Any) -> KeysView[Recipient]:
     """The recipients of a message, each mailbox once, under its first name."""
-    seen: dict[object, Recipient] = {}
-    for named in (message.recipients, message.cc, message.bcc):
-        for recipient in named or ():
-            recipient = tuple(recipient) if isinstance(recipient, list) else recipient
-            seen.setdefault(_mailbox_key(recipient), recipient)
-    return dict.fromkeys(seen.values()).keys()
+    named = [*(message.recipients or ()), *(message.cc or ()), *(message.bcc or ())]
+    named = [tuple(each) if isinstance(each, list) else each for each in named]
+    if len(named) > 1:
+        firsts: dict[object, Recipient] = {}
+        for each in named:
+            firsts.setdefault(_mailbox_key(each), each)
+        named = list(firsts.values())
+    return dict.fromkeys(named).keys()
 
 
 def _mailbox_key(recipient: Recipient) -> object:

@@ -95,7 +95,7 @@ class Sending:
         if error is None and not accepted:
             error = self._failure(report)
         tell(self._app, message, self._state.name, report, error)
-        if accepted:
+        if accepted and email_dispatched.receivers:
             email_dispatched.send(self._app, message=message)
         return report
 

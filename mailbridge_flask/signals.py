@@ -47,6 +47,8 @@ class CancelSend(Exception):
 
 def may_send(app: Flask, message: Message, mailer: str) -> bool:
     """Send `email_sending`. False if a receiver keeps the message back."""
+    if not email_sending.receivers:
+        return True
     try:
         email_sending.send(app, message=message, mailer=mailer)
     except CancelSend:
