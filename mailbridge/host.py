@@ -10,6 +10,7 @@ from .envelope import to_ascii_domain
 from .errors import AddressError, OptionError, PortError
 
 # Python refuses to read numbers of thousands of digits, with an error of its own.
+_NAME = re.compile(r"[!-~]{1,255}")
 _PORT = re.compile(r"[0-9]{1,20}")
 
 
@@ -19,7 +20,7 @@ def check_helo_name(name: str) -> str:
     Raises OptionError for anything else, so that nothing but a name can be smuggled in.
     """
     name = _ascii("local_hostname", name)
-    if not name or len(name) > 255 or any(not "!" <= char <= "~" for char in name):
+    if not _NAME.fullmatch(name):
         raise OptionError(f"local_hostname {name!a} is no host name: use letters, digits, - and .")
     return name
 

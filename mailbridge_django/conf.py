@@ -7,6 +7,7 @@ before ``settings.MAILBRIDGE``, and that before ``settings.EMAIL_*``.
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import re
 import ssl
@@ -38,7 +39,7 @@ from mailbridge.tls import tls_context
 from mailbridge.url import contradicted
 
 from . import settings
-from .relays import relay_from
+from .relays import Key, key_of, relay_from
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -57,6 +58,7 @@ DJANGO_OPTIONS = {
 }
 #: Ours: keyword arguments, so OPTIONS under MAILERS, and keys of MAILBRIDGE.
 OWN_OPTIONS = (OPTION_NAMES | TRANSPORT_OPTIONS) - DJANGO_OPTIONS.keys()
+_KNOWN = OWN_OPTIONS | DJANGO_OPTIONS.keys()
 #: What a url says; with one, these are not taken from EMAIL_*.
 _IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
 _FILES = ("ca_file", "certfile", "keyfile")
@@ -65,7 +67,7 @@ _LOCAL = Relay(host="localhost")
 _DEFAULTS = {f.name: getattr(_LOCAL, f.name) for f in fields(Relay) if f.name in OWN_OPTIONS}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Config:
     """What a backend was configured with. `own` holds options of `Relay.from_options`."""
 
@@ -140,10 +142,19 @@ def configure(
     try:
         if alias is None:
             given, own = _with_settings(given, own)
-        _check_contradictions(alias, given, own)
-        return _checked(given, own)
+        django_key, own_key = key_of(given), key_of(own)
+        if django_key is None or own_key is None:
+            return _checked(alias, given, own)
+        return _known(alias, django_key, own_key)
     except OptionError as exc:
         raise wrong_option(exc, given, alias) from exc
+
+
+@functools.lru_cache(maxsize=32)
+def _known(alias: str | None, django_options: Key, own: Key) -> Config:
+    """The configuration of before, if all that it is made of is in the options."""
+    given = {name: value for name, _, value in django_options}
+    return _checked(alias, given, {name: value for name, _, value in own})
 
 
 def _with_settings(
@@ -151,21 +162,25 @@ def _with_settings(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fill in from MAILBRIDGE and EMAIL_* what was not given."""
     ours = settings.options()
-    unknown = [str(name) for name in ours if name not in OWN_OPTIONS | DJANGO_OPTIONS.keys()]
-    if unknown:
-        raise ImproperlyConfigured(f"MAILBRIDGE: {unknown_options(unknown)}")
-    _check_url({name: value for name, value in ours.items() if value is not None})
-    own = {name: ours[name] for name in ours if name in OWN_OPTIONS} | own
-    url = own.get("url") is not None
+    if ours:
+        unknown = [str(name) for name in ours if name not in _KNOWN]
+        if unknown:
+            raise ImproperlyConfigured(f"MAILBRIDGE: {unknown_options(unknown)}")
+        ours = {name: value for name, value in ours.items() if value is not None}
+        _check_url(ours)
+        own = {name: ours[name] for name in ours if name in OWN_OPTIONS} | own
     # An empty host and port 0 are as good as none, an empty user name means no AUTH.
-    given = {n: v for n, v in given.items() if v or n not in ("host", "port")}
+    ours = {**ours, **{n: v for n, v in given.items() if v or n not in ("host", "port")}}
+    url = "url" in own
     of_django = settings.of_django()
+    found = {}
     for name, setting in DJANGO_OPTIONS.items():
-        if given.get(name) is None:
-            given[name] = ours.get(name)
-        if given[name] is None and not (url and name in _IN_URL):
-            given[name] = getattr(of_django, setting)
-    return {name: value for name, value in given.items() if value is not None}, own
+        value = ours.get(name)
+        if value is None and not (url and name in _IN_URL):
+            value = getattr(of_django, setting)
+        if value is not None:
+            found[name] = value
+    return found, own
 
 
 def _check_url(options: Mapping[str, Any], alias: str | None = None) -> None:
@@ -207,7 +222,8 @@ def _check_contradictions(
             )
 
 
-def _checked(given: dict[str, Any], own: dict[str, Any]) -> Config:
+def _checked(alias: str | None, given: dict[str, Any], own: dict[str, Any]) -> Config:
+    _check_contradictions(alias, given, own)
     own = dict(own)
     transport = {name: own.pop(name) for name in TRANSPORT_OPTIONS & own.keys()}
     files = {name: own.pop(name) for name in _FILES if name in own}

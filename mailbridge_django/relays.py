@@ -11,13 +11,22 @@ from mailbridge.options import OPTION_NAMES
 from mailbridge.security import DKIM_OPTIONS
 from mailbridge.url import options_of
 
-_Key = tuple[tuple[str, type, Any], ...]
+Key = tuple[tuple[str, type, Any], ...]
 
-# What stands elsewhere, in a file or a module, and may be another one by now.
+# What stands elsewhere, in a file or a module, and may be another one by now; or what may name it.
 _LOOKED_UP = {"ca_file", "ca_path", "certfile", "keyfile", "ssl_context", "token_provider"} | {
-    *DKIM_OPTIONS
+    *("url", "relays", "on_report", "before_final_dot", "after_reply"),
+    *DKIM_OPTIONS,
 }
 _PLAIN = {str, int, float, bool, TLS, Timeouts, PoolOptions}
+
+
+def key_of(options: Mapping[str, Any]) -> Key | None:
+    """A key for what is made of these options; None if they are not all that it is made of."""
+    if not (_LOOKED_UP.isdisjoint(options) and _PLAIN.issuperset(map(type, options.values()))):
+        return None
+    # 1, 1.0 and True are equal, and not the same option.
+    return tuple([(name, type(value), value) for name, value in options.items()])
 
 
 def relay_from(options: Mapping[str, Any]) -> Relay:
@@ -28,12 +37,10 @@ def relay_from(options: Mapping[str, Any]) -> Relay:
     given = {name: value for name, value in options.items() if value is not None}
     if "url" in given:
         given = {**options_of(given.pop("url"), OPTION_NAMES), **given}
-    if _LOOKED_UP.isdisjoint(given) and all(type(value) in _PLAIN for value in given.values()):
-        # 1, 1.0 and True are equal, and not the same option.
-        return _known(tuple((name, type(value), value) for name, value in given.items()))
-    return Relay.from_options(given)
+    key = key_of(given)
+    return Relay.from_options(given) if key is None else _known(key)
 
 
 @lru_cache(maxsize=32)
-def _known(options: _Key) -> Relay:
-    return Relay.from_options({name: value for name, _, value in options})
+def _known(key: Key) -> Relay:
+    return Relay.from_options({name: value for name, _, value in key})

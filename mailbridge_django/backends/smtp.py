@@ -104,7 +104,7 @@ class EmailBackend(BaseEmailBackend):
         self.on_report = config.on_report
         self.before_final_dot = config.before_final_dot
         self.after_reply = config.after_reply
-        self.options = config.own
+        self.options = dict(config.own)
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
         self._partial_connection: Any = None

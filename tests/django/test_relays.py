@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from mailbridge import TLS, OptionError, Relay, Timeouts
@@ -56,3 +57,18 @@ def test_a_file_is_looked_at_each_time(tmp_path: Path) -> None:
         path.unlink()
         with pytest.raises(OptionError):
             relay_from(options)
+
+
+def test_what_a_backend_does_to_its_options_is_not_done_to_the_next() -> None:
+    changed = EmailBackend(host="localhost", strict=True)
+    changed.options["strict"] = False
+    (relay,) = EmailBackend(host="localhost", strict=True).all_relays()
+    assert relay.strict
+    assert not changed.all_relays()[0].strict
+
+
+def test_an_option_that_equals_a_right_one_is_still_wrong() -> None:
+    assert EmailBackend(host="localhost", port=2525, max_connections=1).port == 2525
+    for wrong in ({"port": 2525, "max_connections": True}, {"port": True, "max_connections": 1}):
+        with pytest.raises(ImproperlyConfigured, match="True"):
+            EmailBackend(host="localhost", **wrong)
