@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import django.core.mail.utils
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
 from mailbridge import (
     TLS,
@@ -27,8 +26,6 @@ from mailbridge import (
     Relay,
     RetryPolicy,
     Secret,
-    close_pools,
-    forget_relays,
 )
 from mailbridge.convert import boolean, limit, seconds, words
 from mailbridge.hooks import Hook, hook
@@ -386,13 +383,3 @@ def wrong_option(
         named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
         text += f" ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else ""
     return misconfigured(text, alias)
-
-
-def _forget_connections(*, setting: str, **kwargs: Any) -> None:
-    """In tests: what was connected to by the settings of before is not for those of now."""
-    if settings.is_of_mail(setting):
-        close_pools()
-        forget_relays()
-
-
-setting_changed.connect(_forget_connections, dispatch_uid="mailbridge")

@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from mailbridge import TLS, PoolOptions, Relay, Timeouts
+from django.core.signals import setting_changed
+
+from mailbridge import TLS, PoolOptions, Relay, Timeouts, close_pools, forget_relays
 from mailbridge.options import OPTION_NAMES
 from mailbridge.security import DKIM_OPTIONS
 from mailbridge.url import options_of
+
+from . import settings
 
 Key = tuple[tuple[str, type, Any], ...]
 
@@ -44,3 +48,13 @@ def relay_from(options: Mapping[str, Any]) -> Relay:
 @lru_cache(maxsize=32)
 def _known(key: Key) -> Relay:
     return Relay.from_options({name: value for name, _, value in key})
+
+
+def _forget_connections(*, setting: str, **kwargs: Any) -> None:
+    """In tests: what was connected to by the settings of before is not for those of now."""
+    if settings.is_of_mail(setting):
+        close_pools()
+        forget_relays()
+
+
+setting_changed.connect(_forget_connections, dispatch_uid="mailbridge")
