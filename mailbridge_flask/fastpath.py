@@ -165,8 +165,10 @@ def _attachment_fields(attachment: Any, ascii_attachments: bool) -> str:
     if len(disposition) > header.LONGEST_WORD:
         raise NotCovered("a file name that is too long for one line")
     fields = f"Content-Disposition: {disposition}\r\n"
+    seen = set(_OF_THE_PART)
     for name, value in pairs(attachment.headers):
-        if type(name) is not str or name.lower() in _OF_THE_PART:
+        if type(name) is not str or name.lower() in seen:
             raise NotCovered("a field that takes the place of another")
+        seen.add(name.lower())
         fields += _text(name, value)
     return fields

@@ -17,6 +17,8 @@ from tests.flask.conftest import MakeApp
 from tests.properties.meaning import meaning, parsed
 
 MEGABYTE = 1024 * 1024
+# One field: names are equal in any case of letters.
+TWICE = {"Content-ID": "<a@example.org>", "content-id": "<a@example.org>"}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ MEGABYTE = 1024 * 1024
         (False, {"extra_headers": {"Sender": "Ü <a@b.c>, d@e.f"}}),
         (False, {"attachments": [Attachment("m.eml", "message/rfc822", b"Subject: x\n\ny")]}),
         (False, {"attachments": [Attachment("a.csv", 'text/csv; charset="koi8-r"', "a")]}),
+        (False, {"attachments": [Attachment("a", None, b"a", headers=TWICE)]}),
     ],
 )
 def test_what_is_covered(mail: Mail, covered: bool, values: dict[str, Any]) -> None:
