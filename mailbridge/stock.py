@@ -103,11 +103,10 @@ class Stock(Generic[L, T]):
         lease.reused = True
         if self._keeps and lease.connection.session.usable and lease.room():
             lease.connection.session.transcript.listener = None
-            with self._lock:
-                self._idle.append(lease)
+            self._vacate(lease)
         else:
             lease.connection.leave()
-        self._vacate()
+            self._vacate()
 
     def discard(self, lease: Lease[L]) -> None:
         """Give a connection back that must not be used again. Nothing is said to the server."""
@@ -118,11 +117,16 @@ class Stock(Generic[L, T]):
     def sweep(self) -> None:
         """Close idle connections that have aged."""
         with self._lock:
-            aged = [lease for lease in self._idle if not lease.room()]
-            for lease in aged:
-                self._idle.remove(lease)
+            aged = self._aged()
         for lease in aged:
             lease.connection.leave()
+
+    def _aged(self) -> list[Lease[L]]:
+        """Take out those that have aged."""
+        aged = [lease for lease in self._idle if not lease.room()]
+        for lease in aged:
+            self._idle.remove(lease)
+        return aged
 
     @property
     def unused(self) -> bool:
@@ -192,9 +196,11 @@ class Stock(Generic[L, T]):
             self._queue.remove(turn)
             return True
 
-    def _vacate(self) -> None:
-        """Hand the place to whoever has waited longest."""
+    def _vacate(self, lease: Lease[L] | None = None) -> None:
+        """Hand the place, with `lease` for whoever wants one, to whoever has waited longest."""
         with self._lock:
+            if lease is not None:
+                self._idle.append(lease)
             if self._queue:
                 self._queue.popleft().set()
             else:
@@ -214,11 +220,13 @@ class Stock(Generic[L, T]):
 
     def _take_idle(self) -> Lease[L] | None:
         """A connection that is alive, if one is kept."""
-        self.sweep()
         while True:
             with self._lock:
+                aged = self._aged()
                 # The one used last: a few stay warm, and the rest can age.
                 lease = self._idle.pop() if self._idle else None
+            for each in aged:
+                each.connection.leave()
             if lease is None or lease.connection.alive():
                 return lease
             lease.connection.close()

@@ -21,7 +21,31 @@ from .driver import Connection
 Lease = stock.Lease[Connection]
 
 
-class Pool(stock.Stock[Connection, threading.Event]):
+class Turn:
+    """A place in the queue, for one thread. A lock wakes it in fewer steps than an Event."""
+
+    __slots__ = ("_given", "_lock")
+
+    def __init__(self) -> None:
+        self._given = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """The place is yours."""
+        self._given = True
+        self._lock.release()
+
+    def is_set(self) -> bool:
+        """True once it is."""
+        return self._given
+
+    def wait(self, seconds: float | None) -> bool:
+        """Wait for it. False if it was not given in so many seconds; None is for ever."""
+        return self._lock.acquire(timeout=-1 if seconds is None else seconds)
+
+
+class Pool(stock.Stock[Connection, Turn]):
     """Connections to one relay, at most `relay.pool.max_connections` at a time.
 
     Thread-safe and fair: who waits longest is served first. A forked child starts with an empty
@@ -58,7 +82,7 @@ class Pool(stock.Stock[Connection, threading.Event]):
             time.sleep(pause)
 
     def _wait_for_place(self, deadline: Deadline | None) -> None:
-        turn = self._enter(threading.Event)
+        turn = self._enter(Turn)
         if turn is None:
             return
         try:
