@@ -19,6 +19,7 @@ from binascii import b2a_base64, b2a_qp
 from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
+from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from .header import SHORT_LINE, NotCovered, parameter
@@ -141,8 +142,9 @@ class RenderedBody:
 
     def pieces(self) -> Iterator[bytes]:
         """The octets, encoded as they are asked for."""
-        for piece in self.content:
-            yield from slices(piece) if isinstance(piece, bytes) else piece
+        if len(self.content) == 1 and isinstance(self.content[0], bytes):
+            return slices(self.content[0])
+        return chain.from_iterable(slices(p) if isinstance(p, bytes) else p for p in self.content)
 
 
 class Rendered:
@@ -174,8 +176,7 @@ class Rendered:
 
     def pieces(self) -> Iterator[bytes]:
         """The message from its beginning, as often as it is asked for; first the header."""
-        yield self.head
-        yield from self.body.pieces()
+        return chain((self.head,), self.body.pieces())
 
     def __bytes__(self) -> bytes:
         if len(self.body.content) == 1:
