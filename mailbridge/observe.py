@@ -25,7 +25,7 @@ def observers(value: Any) -> tuple[Observer, ...]:
 
     Raises OptionError.
     """
-    if value is None:
+    if value is None or value == ():
         return ()
     if isinstance(value, str):
         value = value.replace(",", " ").split()

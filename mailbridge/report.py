@@ -71,6 +71,8 @@ class OnRefused(StrEnum):
     @classmethod
     def parse(cls, value: OnRefused | str) -> OnRefused:
         """The policy of that name. Raises OptionError (a ValueError)."""
+        if isinstance(value, cls):
+            return value
         try:
             return cls(str(value).lower())
         except ValueError:

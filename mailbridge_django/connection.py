@@ -96,15 +96,18 @@ class OpenConnection:
         refused = some.recipients if isinstance(some, mailbridge.RecipientsRefused) else {}
         return Refused(refused, report)
 
+    def renew(self) -> None:
+        """Take another connection, if the server has closed this one. Errors are told later."""
+        if self.transport.connection is not None:
+            with contextlib.suppress(mailbridge.MailError):
+                self.transport.open()
+
     def send_many(
         self, mails: Iterable[tuple[Envelope, Rendered | Buffer]]
     ) -> Generator[DeliveryReport]:
         """Send mails as they come, pipelined, and yield a report for each, in their order."""
         # The batch has the connection for as long as it lasts.
         self._took_unicode = self.takes_unicode
-        if self.transport.connection is not None:
-            with contextlib.suppress(mailbridge.MailError):
-                self.transport.open()  # again, if the server has closed it; errors are told later
         yield from self.transport.send_many(mails)
 
     @property

@@ -35,6 +35,8 @@ class CancelSend(Exception):
 
 def may_send(sender: type[Any], message: EmailMessage) -> bool:
     """Send `pre_send`. False if a receiver keeps the message back."""
+    if not pre_send.receivers:
+        return True
     try:
         pre_send.send(sender, message=message, esp_name=ESP_NAME)
     except CancelSend:
@@ -47,7 +49,8 @@ def tell(
 ) -> None:
     """Send what follows the end of a message. Raises nothing."""
     about: dict[str, Any] = {"message": message, "status": status, "esp_name": ESP_NAME}
-    post_send.send_robust(sender, **about)
+    if post_send.receivers:
+        post_send.send_robust(sender, **about)
     if status.recipients and status.all_accepted:
         return  # as nearly every mail is
     if status.refused or status.deferred:

@@ -274,6 +274,8 @@ class EmailBackend(BaseEmailBackend):
             try:
                 batch = Batch(self)
                 if self._is_plain():
+                    if not opened:
+                        self.connection.renew()
                     batch.pipelined(email_messages, self.connection)
                 else:
                     batch.one_by_one(email_messages)
