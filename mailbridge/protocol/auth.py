@@ -255,7 +255,7 @@ def login(
 
 def _installed(ranked: list[Mechanism]) -> list[Mechanism]:
     """Without SCRAM where scramp is missing. Raises MailError if nothing else is left."""
-    if scram.available():
+    if not any(mechanism.name in scram.NAMES for mechanism in ranked) or scram.available():
         return ranked
     rest = [mechanism for mechanism in ranked if mechanism.name not in scram.NAMES]
     if not rest:

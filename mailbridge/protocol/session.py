@@ -372,7 +372,7 @@ class Session:
     def logged_in(self) -> None:
         """Note that AUTH succeeded: from now on a user's name is a word like others."""
         self.authenticated = True
-        self._parser.names = None
+        self._parser.names = ()
 
     @property
     def asked_for_secret(self) -> bool:

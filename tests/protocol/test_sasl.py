@@ -275,6 +275,14 @@ def test_a_missing_scramp_is_explained_only_when_nothing_else_is_left(
         peer.run(session, auth.login(session, PASSWORD, confidential=True))
 
 
+def test_scramp_is_not_looked_for_where_nobody_asks_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scram, "available", lambda: pytest.fail("looked for"))
+    session, peer = session_with(
+        "PLAIN LOGIN", f"C: AUTH PLAIN {b64(chr(0) + 'user' + chr(0) + 'pa ss')}\nS: 235 in"
+    )
+    peer.run(session, auth.login(session, PASSWORD, confidential=True))
+
+
 # -- a mechanism of one's own, and AUTH beside other commands
 
 
