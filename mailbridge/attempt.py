@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from . import policy
@@ -44,7 +45,8 @@ class Pace(NamedTuple):
     deadline: Deadline | None = None
 
 
-class Converse(NamedTuple):
+@dataclass(slots=True)
+class Converse:
     """A dialogue is to be run over a connection. The result is its own."""
 
     lease: AnyLease

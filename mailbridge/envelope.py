@@ -196,7 +196,10 @@ class Envelope:
         """True if one of the addresses needs SMTPUTF8."""
         if self.reverse_path is not None and self.reverse_path.needs_smtputf8:
             return True
-        return True in [address.needs_smtputf8 for address in self.forward_paths]
+        for address in self.forward_paths:  # noqa: SIM110 - asked for with every mail
+            if address.needs_smtputf8:
+                return True
+        return False
 
 
 def parse_reverse_path(text: Address | str | None) -> Address | None:
@@ -209,7 +212,7 @@ def parse_reverse_path(text: Address | str | None) -> Address | None:
         raise AddressError(
             "no sender: give an address, or None for the null reverse-path of notifications"
         )
-    return Address.parse(text)
+    return _parse(text) if type(text) is str else Address.parse(text)
 
 
 def to_ascii_domain(domain: str) -> str:

@@ -7,7 +7,7 @@ import ssl
 from .deadline import Deadline, is_over
 from .errors import ConnectTimeout, Disconnected, MailError, ReplyTimeout, TLSError
 from .options import Timeouts
-from .protocol.command import Need
+from .protocol.command import FINAL_REPLY, GOODBYE, Need
 from .protocol.session import Session
 from .tls import keep_session, session_for
 
@@ -67,10 +67,10 @@ class Link:
 
     def _seconds(self, need: Need) -> float | None:
         """For how long a need is waited for."""
-        if need is Need.FINAL_REPLY:
+        if need is FINAL_REPLY:
             return self.timeouts.final_reply
         reply = self.timeouts.reply
-        if need is Need.GOODBYE:
+        if need is GOODBYE:
             return PATIENCE_AT_QUIT if reply is None else min(reply, PATIENCE_AT_QUIT)
         return reply
 

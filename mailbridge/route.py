@@ -180,7 +180,9 @@ class Route(Generic[L]):
             kept.give_back()
 
     def _keeps(self, relay: Relay) -> bool:
-        return self._kept is not None and self._kept.stock.relay == relay
+        # Mostly the same one; to compare two is to compare all their options.
+        kept = None if self._kept is None else self._kept.stock.relay
+        return kept is relay or kept == relay
 
     def _take_kept(self) -> Lease[L] | None:
         kept, self._kept = self._kept, None

@@ -9,13 +9,16 @@ from benchmarks.bench import Bench, Cost, Race, run
 from benchmarks.contenders import Job
 from benchmarks.servers import Missing, address_of
 
+# What no client in Python could be below: see contenders/limit.py.
+LIMITS = ("limit.function", "limit.octets")
+
 
 def core(bench: Bench) -> Iterator[Finding]:
     """1 KiB over a warm connection, to the server that takes least of the core."""
     job = Job(port=bench.servers.fastest.port)
     batch, source = "Transport.batch", "smtp-source.single"
     names = ("smtplib.single", source, batch, "SMTP.single", "Transport.single")
-    peers = ("aiosmtplib.single", "nodemailer.single", "nodemailer.batch")
+    peers = ("aiosmtplib.single", "nodemailer.single", "nodemailer.batch", *LIMITS)
     race = bench.race(dict.fromkeys((*names, *peers), job))
     yield race.finding("batch-1k", batch, "smtplib.single")
     yield race.finding("batch-1k-source", batch, source)
@@ -28,7 +31,7 @@ def core(bench: Bench) -> Iterator[Finding]:
 def core10(bench: Bench) -> Iterator[Finding]:
     """10 KiB over a warm connection."""
     job = Job(port=bench.servers.fastest.port, size=10 * 1024)
-    names = ("smtplib.single", "smtp-source.single", "Transport.batch", "nodemailer.batch")
+    names = ("smtplib.single", "smtp-source.single", "Transport.batch", "nodemailer.batch", *LIMITS)
     race = bench.race(dict.fromkeys(names, job))
     yield race.finding("batch-10k", "Transport.batch", "smtplib.single")
 

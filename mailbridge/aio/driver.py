@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import Disconnected, MailError
-from ..protocol.command import Errand, Need
+from ..protocol.command import TLS, Errand, Need
 from ..protocol.session import Dialogue
 from ..report import DeliveryReport
 from .wire import Wire
@@ -135,11 +135,11 @@ class Connection(Wire):
 
     def _begun(self, need: Need) -> bool:
         """Begin to wait. True if there is nothing to wait for."""
-        return self._begin_tls() if need is Need.TLS else self._satisfied(need)
+        return self._begin_tls() if need is TLS else self._satisfied(need)
 
     def _satisfied(self, need: Need) -> bool:
         """Write what there is to write. True if what the dialogue needs is here."""
-        if need is Need.TLS:
+        if need is TLS:
             return self._records is not None and self._records.established
         session = self.session
         if self._limit is not None:
@@ -161,7 +161,7 @@ class Connection(Wire):
         need = self._need
         if need is None:
             return
-        if heard and need is not Need.TLS and not self._is_writing:
+        if heard and need is not TLS and not self._is_writing:
             self._step()  # If it is no whole reply yet, the dialogue says so.
             return
         try:
@@ -177,7 +177,7 @@ class Connection(Wire):
     def _late(self) -> None:
         self._count_held()
         need = self._need
-        if need is Need.TLS:
+        if need is TLS:
             error = self._handshake_timed_out()
         elif need is None or self._held:
             error = self._timed_out(self.timeouts.reply, "for the server to read")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 from itertools import chain
 from typing import ClassVar, Protocol
@@ -34,6 +34,10 @@ class Need(Enum):
     FINAL_REPLY = auto()
     GOODBYE = auto()
     TLS = auto()
+
+
+# Named once: to ask an enum for a member takes longer (in Python 3.11), and these are in all mail.
+TLS, FINAL_REPLY, GOODBYE = Need.TLS, Need.FINAL_REPLY, Need.GOODBYE
 
 
 class Errand(Protocol):
@@ -72,7 +76,8 @@ class Command:
     """A line to the server, and what comes back: the phase for errors, the wait for the driver.
 
     `replies` is how many answer it; `logs_in` is true if they may name the user. `end` is the
-    place of its last octet in the stream, None until that is known (see `Output`).
+    place of its last octet in the stream, None until that is known (see `Output`); `begins` is true
+    for what a server may take for the beginning of a transaction.
     """
 
     __slots__ = ("end", "wire")
@@ -80,6 +85,7 @@ class Command:
     phase: ClassVar[Phase | None] = None
     need: ClassVar[Need] = Need.REPLY
     silent: ClassVar[bool] = False
+    begins: ClassVar[bool] = False
     logs_in: bool = False
     replies: int = 1
 
@@ -167,34 +173,38 @@ class Data(Command):
 
 
 class Content(Command):
-    """What follows DATA: pieces of the stuffed content, the last ending in the final dot.
+    """What follows DATA: the stuffed content, whole or in pieces, which ends in the final dot.
 
     `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
+    `ahead` is the next piece, None once every one was taken.
     """
 
-    __slots__ = ("_ahead", "_pieces", "begun", "last", "replies", "size")
+    __slots__ = ("_pieces", "ahead", "begun", "last", "replies", "size")
     phase = Phase.CONTENT
     need = Need.FINAL_REPLY
 
-    def __init__(self, pieces: Iterable[bytes], size: int | None = None, replies: int = 1) -> None:
+    def __init__(
+        self, content: bytes | Iterable[bytes], size: int | None = None, replies: int = 1
+    ) -> None:
         self.wire = b""
-        self._pieces = iter(pieces)
-        self._ahead: bytes | None = next(self._pieces, b"")
+        self._pieces: Iterator[bytes] | None = None
+        self.ahead: bytes | None
+        if isinstance(content, bytes):
+            self.ahead = content
+        else:
+            self._pieces = iter(content)
+            self.ahead = next(self._pieces, b"")
         self.size = size
         self.replies = replies
         self.last = True
         self.begun = False
 
     def take_piece(self) -> bytes:
-        """The next piece; `exhausted` is true once it was the last."""
+        """The next piece. It is not kept."""
         self.begun = True
-        piece, self._ahead = self._ahead, next(self._pieces, None)
-        return piece or b""
-
-    @property
-    def exhausted(self) -> bool:
-        """True if every piece was taken."""
-        return self._ahead is None
+        piece = self.ahead or b""
+        self.ahead = None if self._pieces is None else next(self._pieces, None)
+        return piece
 
     def shown_lines(self) -> list[str]:
         return ["(content)" if self.size is None else f"({self.size} octets of content)"]
@@ -205,9 +215,12 @@ class Bdat(Content):
 
     __slots__ = ()
 
-    def __init__(self, size: int, chunk: Iterable[bytes], *, last: bool, replies: int = 1) -> None:
-        header = command_line(f"BDAT {size}" + (" LAST" if last else ""))
-        super().__init__(chain((header,), chunk), size)
+    def __init__(
+        self, size: int, chunk: bytes | Iterable[bytes], *, last: bool, replies: int = 1
+    ) -> None:
+        header = b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size
+        wire = header + chunk if isinstance(chunk, bytes) else chain((header,), chunk)
+        super().__init__(wire, size)
         self.last = last
         self.replies = replies if last else 1
 

@@ -15,6 +15,9 @@ from ..errors import InvalidInput, NonASCII
 
 # Written piece by piece, so that a reply in the middle is seen before the rest is sent.
 PIECE = 64 * 1024
+# Octets in a BDAT chunk: large enough to keep a long path busy, and a refusal in the middle still
+# saves most of a large content.
+CHUNK = 1024 * 1024
 # RFC 5321 section 4.5.3.1.6: without the line end, and without the dot of dot-stuffing.
 LONGEST_LINE = 998
 # What an iterator yields is kept in memory up to here, beyond in a temporary file: it may be
@@ -258,14 +261,23 @@ def stuffed(content: bytes) -> bytes:
     return content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
+def wire_of(content: Body, *, dots: bool) -> bytes | Iterable[bytes]:
+    """A content as it is sent: whole if it is small and in memory, else piece by piece.
+
+    With `dots` as it follows DATA, `stuffed`; else as it follows BDAT.
+    """
+    if isinstance(content, Buffer) and content.size <= PIECE:
+        return stuffed(content.data) if dots else content.data
+    return stuffed_pieces(content) if dots else content.pieces()
+
+
 def stuffed_pieces(content: Body) -> Iterable[bytes]:
     """What `stuffed` makes of the whole, piece by piece."""
     if not getattr(content, "leading_dots", True):
         return chain(content.pieces(), (b".\r\n",))
     if content.size > PIECE:
         return _stuffed_in_pieces(content)
-    data = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
-    return (stuffed(data),)
+    return (stuffed(b"".join(content.pieces())),)
 
 
 def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:

@@ -8,8 +8,9 @@ group is read, paired by counting, and only then judged. Without it the same com
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from ..envelope import Address
 from ..errors import (
     DeliveryInDoubt,
     DeliveryInDoubtTimeout,
@@ -20,8 +21,9 @@ from ..errors import (
 )
 from ..report import DeliveryReport, Phase, State
 from .command import Bdat, Command, Content, Data, Need, Quit
-from .content import Body, Chunks, stuffed_pieces
+from .content import CHUNK, PIECE, Body, Chunks, wire_of
 from .dialogue import reset
+from .express import express, is_ordinary
 from .group import ask_in_turn, begin, group_of, hear_group, is_granted, judge_envelope
 from .reply import Reply
 from .session import Dialogue, Session
@@ -29,9 +31,7 @@ from .transaction import MailTransaction, Told, Witness
 
 logger = logging.getLogger("mailbridge")
 
-# Octets in a BDAT chunk, and chunks on their way: enough to keep a long path busy, and a refusal
-# in the middle still saves most of a large content.
-CHUNK = 1024 * 1024
+# BDAT chunks that are on their way.
 CHUNKS_IN_FLIGHT = 4
 
 
@@ -56,8 +56,14 @@ def deliver(
     try:
         if session.login is not None:
             yield from _end_login(session, mail)
-        while (yield from _round(session, mail, following, last)):
-            pass
+        reply = None
+        if not last and is_ordinary(session, mail):
+            reply = yield from express(session, mail, following)
+        if reply is not None:
+            _judge(mail, mail.accepted, reply)
+        else:
+            while (yield from _round(session, mail, following, last)):
+                pass
     except Disconnected as lost:
         _settle_lost(session, mail, lost)
     except SendStopped as stopped:
@@ -94,11 +100,13 @@ def _round(
     begun, mail.begun = mail.begun, False
     if not (begun or begin(session, mail)):
         return False
-    if not session.pipelining:
-        yield from ask_in_turn(session, mail)
-    elif not (begun and is_granted(session, mail)):
-        yield from hear_group(session, mail)
-    wanted = judge_envelope(mail)
+    granted = begun and is_granted(session, mail)
+    if not granted:
+        if session.pipelining:
+            granted = yield from hear_group(session, mail)
+        else:
+            yield from ask_in_turn(session, mail)
+    wanted = (granted and not mail.all_or_nothing) or judge_envelope(mail)
     more = not mail.all_or_nothing and len(mail.unsettled) > len(mail.accepted)
     if not wanted:
         yield from _unwanted_content(session, mail)
@@ -149,27 +157,34 @@ def _content(
         if content is None:
             return
     else:
-        content = Content(stuffed_pieces(mail.content), mail.content.size, replies)
+        content = Content(wire_of(mail.content, dots=True), mail.content.size, replies)
     if mail.witness is not None:
         yield from _ask_leave(mail, mail.witness)
     session.send(content, *_behind(session, following, last))
     for index in range(replies):
         group = mail.accepted[index : index + 1] if session.lmtp else mail.accepted
         reply = yield from session.reply()
-        mail.reply = reply
         # With LMTP the others' replies are still to come, whatever happens now.
         mail.in_doubt = index + 1 < replies
-        if reply.positive:
-            mail.settle(group, State.ACCEPTED, Phase.CONTENT, reply)
-        elif reply.intermediate:
-            mail.in_doubt = True
-            raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
-        elif session.lmtp:
-            mail.refuse(group, Phase.CONTENT, reply)
-        else:
-            mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+        _judge(mail, group, reply, alone=not session.lmtp)
         if mail.witness is not None:
             yield from _tell(mail.witness.after_reply(group, reply))
+
+
+def _judge(
+    mail: MailTransaction, group: Sequence[Address], reply: Reply, *, alone: bool = True
+) -> None:
+    """Settle what the reply to the content decided: for all, or with LMTP for one recipient."""
+    mail.reply = reply
+    if reply.positive:
+        mail.accept(group, reply)
+    elif reply.intermediate:
+        mail.in_doubt = True
+        raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
+    elif alone:
+        mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+    else:
+        mail.refuse(group, Phase.CONTENT, reply)
 
 
 def _ask_leave(mail: MailTransaction, witness: Witness) -> Dialogue[None]:
@@ -205,8 +220,10 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[B
     None if a chunk was refused: the mail is settled then, no more were sent, and those on their
     way are answered.
     """
-    chunks, left = Chunks(mail.content), mail.content.size
-    waiting = 0
+    left, waiting = mail.content.size, 0
+    if left <= PIECE:
+        return Bdat(left, wire_of(mail.content, dots=False), last=True, replies=replies)
+    chunks = Chunks(mail.content)
     while left > CHUNK or waiting:
         if left > CHUNK and waiting < CHUNKS_IN_FLIGHT:
             session.send(Bdat(CHUNK, chunks.take(CHUNK), last=False))
@@ -248,7 +265,7 @@ def data(session: Session, content: Body) -> Dialogue[Reply]:
     if not reply.intermediate:
         raise MessageRefused.of(reply)
     replies = max(1, session.recipients_accepted) if session.lmtp else 1
-    session.send(Content(stuffed_pieces(content), content.size, replies))
+    session.send(Content(wire_of(content, dots=True), content.size, replies))
     try:
         answers = yield from session.replies(replies)
     except Disconnected as lost:

@@ -35,25 +35,27 @@ def group_of(mail: MailTransaction, *, reset: bool) -> Group:
     return mail.group
 
 
-def hear_group(session: Session, mail: MailTransaction) -> Dialogue[None]:
-    """Read every reply of the group that was sent, and sort them."""
+def hear_group(session: Session, mail: MailTransaction) -> Dialogue[bool]:
+    """Read every reply of the group that was sent, and sort them. True if each says yes."""
     while session.alive and not session.has_input:
         # More than once for a window, which looks without waiting first.
         yield from session.wait()
-    if not is_granted(session, mail):
-        try:
-            yield from _hear_each(session, mail)
-        finally:
-            mail.sort_replies()
+    if is_granted(session, mail):
+        return True
+    try:
+        yield from _hear_each(session, mail)
+    finally:
+        mail.sort_replies()
+    return False
 
 
 def is_granted(session: Session, mail: MailTransaction) -> bool:
     """True if every reply of the group is here, and says yes."""
-    replies = session.take_consent(mail.group)
-    if replies is None:
-        return False
-    mail.grant(replies[1:] if mail.group.lines[0] is RSET else replies)
-    return True
+    if not mail.granted:
+        replies = session.take_consent(mail.group)
+        if replies is not None:
+            mail.grant(replies)
+    return mail.granted
 
 
 def _hear_each(session: Session, mail: MailTransaction) -> Dialogue[None]:

@@ -9,7 +9,6 @@ from ..envelope import Address, parse_reverse_path
 from ..errors import InvalidInput
 from ..report import Phase
 from .command import CRLF, DATA, PROHIBITED, Command, prohibited
-from .reply import Reply
 
 # RFC 5321 section 4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value].
 _PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?")
@@ -61,6 +60,7 @@ class Mail(Command):
 
     __slots__ = ("smtputf8",)
     phase = Phase.MAIL
+    begins = True
 
     def __init__(
         self,
@@ -133,23 +133,19 @@ _VERBS = {b"RSET": Phase.RSET, b"MAIL": Phase.MAIL, b"RCPT": Phase.RCPT, b"DATA"
 class Group(Command):
     """A command group (RFC 2920): MAIL and what goes in one write with it, a reply to each line.
 
-    `lines` are of RSET, MAIL, RCPT and DATA, each with its CRLF.
+    `lines` are of RSET, MAIL, RCPT and DATA, each with its CRLF; `asks_for_data` is true if DATA is
+    the last, which is answered by 3yz and not by 2yz.
     """
 
-    __slots__ = ("lines", "replies", "smtputf8")
+    __slots__ = ("asks_for_data", "lines", "replies", "smtputf8")
+    begins = True
 
     def __init__(self, lines: list[bytes], smtputf8: bool = False) -> None:
         self.lines = lines
         self.smtputf8 = smtputf8
         self.wire = b"".join(lines)
         self.replies = len(lines)
-
-    def granted_by(self, replies: Sequence[Reply]) -> bool:
-        """True if these replies say yes to every line: 2yz, and 3yz to DATA."""
-        codes = [reply.code for reply in replies]
-        if self.lines[-1] is DATA and not 300 <= codes.pop() < 400:
-            return False
-        return max(codes) < 300
+        self.asks_for_data = DATA in lines[-1:]
 
     def phase_at(self, index: int) -> Phase:
         return _VERBS[self.lines[index][:4]]

@@ -43,18 +43,17 @@ class Output:
         chunks: list[bytes] = []
         while queue and size < PIECE:
             item = queue[0]
-            whole = True
             if isinstance(item, bytes):
-                chunk = item
+                chunk, whole = item, True
             elif isinstance(item, Content):
                 chunk = item.take_piece()
-                whole = item.exhausted
+                whole = item.ahead is None
             else:
-                chunk = item.wire
+                chunk, whole = item.wire, True
             size += len(chunk)
             chunks.append(chunk)
             if whole:
-                del queue[0]
+                queue.popleft()
                 if not isinstance(item, bytes):
                     item.end = self._taken + size
         self._taken += size

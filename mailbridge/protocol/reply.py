@@ -173,21 +173,38 @@ class ReplyParser:
         """True if something was received that is not part of a returned reply."""
         return bool(self._lines or self._rest or self._texts)
 
-    def known(self, count: int) -> list[Reply] | None:
-        """The next `count` replies, if all are here and repeat what was looked at before.
+    def take_consent(self, count: int, last: int) -> list[Reply] | None:
+        """Take `count` replies if all are here and are 2yz, the last of them 2yz or 3yz as given.
 
-        They are still to be taken, by `skip`.
+        Only such of one line each; otherwise nothing is taken.
         """
-        if self._texts or len(self._lines) < count:
+        lines = self._lines
+        if self._texts or len(lines) < count:
             return None
-        known = self._known
-        replies = [known[line] for line in islice(self._lines, count) if line in known]
-        return replies if len(replies) == count else None
+        replies = []
+        for line in islice(lines, count):
+            reply = self._known.get(line) or self._of_one_line(line)
+            if reply is None:
+                return None
+            replies.append(reply)
+            if reply.code >= 300 and len(replies) < count:
+                return None
+        if replies[-1].code // 100 != last:
+            return None
+        for _ in replies:
+            lines.popleft()
+        return replies
 
-    def skip(self, count: int) -> None:
-        """Take so many replies that are `known`."""
-        for _ in range(count):
-            self._lines.popleft()
+    def _of_one_line(self, line: bytes) -> Reply | None:
+        """The reply that this line is, if it is a whole one."""
+        if len(line) > MAX_REPLY_LINE:
+            return None
+        match = _LINE.fullmatch(self._masked(line).removesuffix(b"\r"))
+        if match is None or match[2] == b"-":
+            return None
+        reply = Reply(int(match[1]), (match[3] or b"",))
+        self._remember(line, reply)
+        return reply
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None if more bytes are needed."""
@@ -208,17 +225,17 @@ class ReplyParser:
                 raise error.with_traceback(None) from None
             if reply is None:
                 continue
-            if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1 and reply.code != 421:
-                self._remember(raw, reply)
+            self._remember(raw, reply)
             return reply
         if len(self._rest) > MAX_REPLY_LINE:
             raise _too_long(self._without_names(self._masked(self._rest)))
         return None
 
     def _remember(self, raw: bytes, reply: Reply) -> None:
-        if len(self._known) >= MAX_KNOWN:
-            self._known.clear()
-        self._known[bytes(raw)] = reply
+        if len(raw) <= MAX_KNOWN_LINE and len(reply.lines) == 1 and reply.code != 421:
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[bytes(raw)] = reply
 
     def _take_line(self, line: bytes) -> Reply | None:
         """Add a line to the reply it belongs to; return that if this was its last."""

@@ -17,7 +17,7 @@ from .channel import Channel
 from .command import Command, Content, Errand, Greeting, Need, Raw, Unprompted
 from .effects import EFFECTS
 from .extension import Extensions
-from .mail import Group, Mail
+from .mail import Group
 from .output import Output
 from .reply import Reply, ReplyParser, closed_by
 from .transcript import Transcript
@@ -39,7 +39,7 @@ class Session:
         self.tls = False
         self.channel = Channel()
         self.authenticated = False
-        #: A login that was begun, whose reply is heard together with those to the first mail.
+        #: A login that was begun, whose reply is heard with those to the first mail.
         self.login: Dialogue[None] | None = None
         self.mail_accepted = 0
         self.answered = 0
@@ -56,8 +56,10 @@ class Session:
         self.data_to_send = self._output.take
         self.sending = self._output.sending
         self.sent = self._output.sent
+        self.stop_writing = self._output.clear
         self.eof = False
         self._lost: Disconnected | None = None  # while an answer was here
+        self.has_input = False  #: True if something was received that no reply was made of yet.
         self._peeked: Reply | None = None
         self._last: Reply | None = None
         self.forget()
@@ -69,6 +71,8 @@ class Session:
         self.esmtp = False
         self.smtputf8 = False
         self.in_transaction = False
+        #: True if the envelope of a mail was granted, and its content is what comes next.
+        self.granted = False
         self.recipients_accepted = 0
 
     @property
@@ -82,15 +86,16 @@ class Session:
 
     def send(self, *commands: Command) -> None:
         """Queue commands. Raises Disconnected if the server said good-bye in the meantime."""
-        # The greeting may be here already. What comes with the 354 is judged when the content
-        # is: a refusal is worth reporting.
+        # The greeting may be here. What comes with the 354 is judged when the content is: a
+        # refusal is worth reporting.
         if self.unusable_because is not None:
             raise self._ended()
-        self._current, self._place = commands[0], 0
-        if not self._unanswered and not isinstance(commands[0], (Content, Greeting)):
+        first = commands[0]
+        self._current, self._place, self.granted = first, 0, False
+        if not (self._unanswered or isinstance(first, (Content, Greeting))):
             self.require_silence()
         for command in commands:
-            if isinstance(command, (Group, Mail)):
+            if command.begins:
                 # From here on, until the reply says otherwise: whoever is interrupted now must
                 # not send the next mail into this transaction.
                 self.in_transaction = True
@@ -116,21 +121,13 @@ class Session:
 
     # What comes in.
 
-    def stop_writing(self) -> None:
-        """Drop what is not written yet: nobody will read it."""
-        self._output.clear()
-
     def receive_data(self, data: bytes) -> None:
         """Take what the server sent; empty bytes mean that it closed the connection."""
         if data:
             self._parser.feed(data)
+            self.has_input = True
         else:
             self.eof = True
-
-    @property
-    def has_input(self) -> bool:
-        """True if something was received that no reply was made of yet."""
-        return self._peeked is not None or self._parser.has_pending
 
     def at_content(self) -> bool:
         """True if the next octets to write are content."""
@@ -157,14 +154,13 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        """True if nothing is unanswered and nothing waits to be written."""
-        return not self._unanswered and not self._output
+        """True if nothing is unanswered, waits to be written, or is to follow what was granted."""
+        return not (self._unanswered or self._output or self.granted)
 
     @property
     def answered_early(self) -> bool:
         """True if a reply came to something that is not written to its end."""
-        # Looked at before each write: mostly nothing is here.
-        if not (self._peeked or self._parser.has_pending) or not self._unanswered:
+        if not self.has_input or not self._unanswered:
             return False
         if self._awaited_has_left(self._unanswered[0], self._heard):
             return False
@@ -179,7 +175,7 @@ class Session:
     @property
     def answer_is_here(self) -> bool:
         """True if a whole reply was received that nobody has taken."""
-        if self._peeked is None and self._parser.has_pending:
+        if self.has_input and self._peeked is None:
             self._peeked = self._parse()
         return self._peeked is not None
 
@@ -275,6 +271,7 @@ class Session:
             if self.eof:
                 raise self._ended()
             return None
+        self.has_input = self._parser.has_pending
         self.answered += 1
         self._heard = index + 1
         if self._heard >= command.replies:
@@ -284,7 +281,7 @@ class Session:
         if command.logs_in:
             reply, shown = self._parser.without_names(reply)
         self.transcript.note(shown)
-        if not self._awaited_has_left(command, index):
+        if not (self._output.has_left(command) or self._awaited_has_left(command, index)):
             self._check_timing(command, reply)
         if reply.code == 421:
             # RFC 5321 section 3.8: the server closes; what is unanswered never will be.
@@ -298,22 +295,28 @@ class Session:
         self._last = reply
         return reply
 
-    def take_consent(self, group: Group) -> list[Reply] | None:
-        """The replies to a whole group, if all are here and grant it; else nothing is taken.
+    def take_consent(self, group: Group, content: Content | None = None) -> list[Reply] | None:
+        """The replies to a whole group, and first to the content that went out before it.
 
-        The short way for what servers say to nearly every mail, in words known from earlier ones.
+        If all are here and say yes; else nothing is taken. The short way for nearly every mail.
         """
-        unanswered = self._unanswered
-        if not unanswered or unanswered[0] is not group or self._heard or self._peeked is not None:
+        queue, first = self._unanswered, content or group
+        if not (self.has_input and queue and queue[0] is first and self._output.has_left(group)):
             return None
-        if not self._output.has_left(group):
+        if self._heard or self._peeked is not None:
             return None
-        replies = self._parser.known(group.replies)
-        if replies is None or not group.granted_by(replies):
+        count = group.replies + (content is not None)
+        replies = self._parser.take_consent(count, 3 if group.asks_for_data else 2)
+        if replies is None:
             return None
-        self._parser.skip(group.replies)
-        self._current, self._place = unanswered.popleft(), group.replies - 1
-        self.answered += group.replies
+        if content is not None:
+            queue.popleft()
+            self.mail_accepted += 1
+            self.end_transaction()
+            self.granted = True
+        self._current, self._place = queue.popleft(), group.replies - 1
+        self.answered += count
+        self.has_input = self._parser.has_pending
         self.transcript.note(*replies)
         self._last = replies[-1]
         return replies
@@ -356,7 +359,7 @@ class Session:
         """The server's state is as before MAIL, unless another MAIL is on its way."""
         self.in_transaction = False
         for command in self._unanswered:
-            self.in_transaction = self.in_transaction or isinstance(command, (Group, Mail))
+            self.in_transaction = self.in_transaction or command.begins
         self.smtputf8 = False
         self.recipients_accepted = 0
 

