@@ -137,8 +137,8 @@ class ReplyParser:
         if len(secret) > 3:
             self._secrets += (Hidden(secret),)
             self._known.clear()
-        if known := tuple([name.encode().lower() for name in names if name]):
-            self.names = known
+        if known := [name.encode() for name in names if name]:
+            self.names = tuple([n.lower() for n in (*known, *map(base64.b64encode, known))])
 
     def without_names(self, reply: Reply) -> tuple[Reply, Reply]:
         """An answer to AUTH: for the mechanism, and as it may be shown."""

@@ -173,6 +173,7 @@ CHALLENGES = {
 EVERY = ("PLAIN", "EXTERNAL", "SCRAM-SHA-1", "SCRAM-SHA-256", *CHALLENGES)
 ENDS = {
     "refused": ("535-5.7.8 postmaster may not", "535 5.7.8 <Postmaster> is unknown"),
+    "refused, as it was said": ("535-5.7.8 cG9zdG1hc3Rlcg==", "535 5.7.8 (cG9zdG1hc3Rlcg==)"),
     "garbled": ("who is postmaster?",),
     "contradicts itself": ("535-5.7.8 no, postmaster", "235 yes, postmaster"),
     "lost": (),
