@@ -262,22 +262,23 @@ def stuffed(content: bytes) -> bytes:
 
 
 def wire_of(content: Body, *, dots: bool) -> bytes | Iterable[bytes]:
-    """A content as it is sent: whole if it is small and in memory, else piece by piece.
+    """A content as it is sent: whole if it is small, else piece by piece.
 
     With `dots` as it follows DATA, `stuffed`; else as it follows BDAT.
     """
-    if isinstance(content, Buffer) and content.size <= PIECE:
-        return stuffed(content.data) if dots else content.data
-    return stuffed_pieces(content) if dots else content.pieces()
+    if content.size > PIECE:
+        return stuffed_pieces(content) if dots else content.pieces()
+    data = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
+    if not dots:
+        return data
+    return stuffed(data) if getattr(content, "leading_dots", True) else data + b".\r\n"
 
 
 def stuffed_pieces(content: Body) -> Iterable[bytes]:
     """What `stuffed` makes of the whole, piece by piece."""
-    if not getattr(content, "leading_dots", True):
-        return chain(content.pieces(), (b".\r\n",))
-    if content.size > PIECE:
+    if getattr(content, "leading_dots", True):
         return _stuffed_in_pieces(content)
-    return (stuffed(b"".join(content.pieces())),)
+    return chain(content.pieces(), (b".\r\n",))
 
 
 def _stuffed_in_pieces(content: Body) -> Iterator[bytes]:
