@@ -7,7 +7,7 @@ waits for its result is woken once, at the end. Reading goes on while writing.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import Disconnected, MailError
@@ -46,7 +46,7 @@ class Connection(Wire):
             if not self._looked and self.session.idle:
                 self._look()
             self._looked = False
-            value = await self._run()
+            value: T = await self._run()
         except MailError as exc:
             self._locate(exc)
             if not self.session.usable:
@@ -59,7 +59,7 @@ class Connection(Wire):
             self._dialogue = self._need = self._errand = self._waiter = self._limit = None
         if self.session.unusable_because is not None:
             self.close()
-        return cast(T, value)
+        return value
 
     async def _run(self) -> Any:
         self._step()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from .. import attempt as tries
 from .. import forks, policy
@@ -161,7 +161,8 @@ class AsyncTransport(Route[Connection]):
                 else:
                     step = steps.send(result)
         except StopIteration as done:
-            return cast(T, done.value)
+            value: T = done.value
+            return value
 
     async def _take(self, step: tries.Lend | tries.Pace | tries.Try | policy.Retry) -> Any:
         match step:
