@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import django.core.mail.utils
 from django.core.exceptions import ImproperlyConfigured
 
+import mailbridge
 from mailbridge import (
     TLS,
-    Esmtp,
     OnRefused,
     OptionError,
     Relay,
@@ -39,6 +39,8 @@ from . import settings
 from .relays import Key, key_of, relay_from
 
 if TYPE_CHECKING:
+    from mailbridge import Esmtp
+
     from .backends.smtp import EmailBackend
 
 #: Django's options, in the order of the constructor, and the settings behind them.
@@ -279,7 +281,7 @@ def _retry(given: Mapping[str, Any]) -> RetryPolicy:
 
 def _esmtp(given: Any) -> Esmtp | None:
     try:
-        return None if given is None else Esmtp.of(given)
+        return None if given is None else mailbridge.Esmtp.of(given)
     except OptionError as exc:
         raise OptionError(f"esmtp: {exc}") from exc
 

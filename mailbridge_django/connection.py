@@ -14,16 +14,18 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import mailbridge
-from mailbridge import LMTP, SMTP, DeliveryReport, Envelope, Esmtp, OnRefused, Transport, policy
+from mailbridge import DeliveryReport, Envelope, OnRefused, Transport, policy
 from mailbridge.convert import boolean
 from mailbridge.fitting import re_encoded
 from mailbridge.message import message_id
 from mailbridge.protocol.content import Buffer
 from mailbridge.render import Rendered
 from mailbridge.report import Phase, RecipientResult, State
-from mailbridge.sync.driver import Connection
 
 if TYPE_CHECKING:
+    from mailbridge import SMTP, Esmtp
+    from mailbridge.sync.driver import Connection
+
     from .backends.smtp import EmailBackend
 
 Answer = tuple[int, bytes]
@@ -158,7 +160,8 @@ class OpenConnection:
         connection = self.transport.connection
         if self._client is None or self._client[0] is not connection:
             relay = self.transport.relay
-            kind, name = LMTP if relay.lmtp else SMTP, relay.local_hostname or "localhost"
+            kind = mailbridge.LMTP if relay.lmtp else mailbridge.SMTP
+            name = relay.local_hostname or "localhost"
             if connection is None:
                 client = kind(local_hostname=name)
             else:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from mailbridge import TLS, AddressError, Esmtp, OnRefused, OptionError, Relay, RetryPolicy
+import mailbridge
+from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
 from mailbridge.convert import limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.observe import Observer, observers
@@ -15,6 +16,9 @@ from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 from mailbridge.url import contradicted
 
 from . import headers
+
+if TYPE_CHECKING:
+    from mailbridge import Esmtp
 
 
 def setting_of(option: str) -> str:
@@ -206,7 +210,7 @@ def _relays(given: Any, max_emails: int | None, first: Relay) -> tuple[Relay, ..
 
 def _esmtp(given: Any) -> Esmtp | None:
     try:
-        return None if given is None else Esmtp.of(given)
+        return None if given is None else mailbridge.Esmtp.of(given)
     except OptionError as exc:
         raise OptionError(f"MAIL_ESMTP: {exc}") from exc
 

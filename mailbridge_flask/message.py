@@ -11,13 +11,16 @@ from email.utils import make_msgid
 from mimetypes import guess_type
 from typing import TYPE_CHECKING, Any, Self
 
-from mailbridge import Address, AddressError, DeliveryReport, Esmtp
+import mailbridge
+from mailbridge import Address, AddressError, DeliveryReport
 
 from . import compose, headers, payload
 from .current import current_or_none
 from .exceptions import BadHeaderError
 
 if TYPE_CHECKING:
+    from mailbridge import Esmtp
+
     from .state import Connection
 
 #: ``"a@b"``, ``"Name <a@b>"`` or ``("Name", "a@b")``.
@@ -106,7 +109,7 @@ class Message:
         self.extra_headers = None if extra_headers is None else dict(extra_headers)
         self.mail_options: list[str] = list(mail_options or ())
         self.rcpt_options: list[str] = list(rcpt_options or ())
-        self.esmtp = None if esmtp is None else Esmtp.of(esmtp)
+        self.esmtp = None if esmtp is None else mailbridge.Esmtp.of(esmtp)
         self.attachments: list[Attachment] = list(attachments or ())
 
     @property

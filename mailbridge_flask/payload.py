@@ -8,7 +8,8 @@ from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from mailbridge import DSN, Address, DeliverBy, Esmtp, InvalidInput
+import mailbridge
+from mailbridge import Address, InvalidInput
 
 from .compose import pairs
 from .headers import text_of
@@ -111,7 +112,7 @@ def _plain(value: Any) -> Any:
     """Numbers, texts, lists and dicts for what is made of them, and of dates."""
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, DSN) and not isinstance(value.orcpt, (bool, type(None))):
+    if isinstance(value, mailbridge.DSN) and not isinstance(value.orcpt, (bool, type(None))):
         raise TypeError("orcpt with addresses of its own is for gateways, not for a queue")
     if isinstance(value, Address):
         return value.text
@@ -134,7 +135,7 @@ def _esmtp(data: Any) -> Any:
         return None
     changed = dict(data)
     if "deliver_by" in changed:
-        changed["deliver_by"] = DeliverBy(**changed["deliver_by"])
+        changed["deliver_by"] = mailbridge.DeliverBy(**changed["deliver_by"])
     if "hold_until" in changed:
         changed["hold_until"] = _moment(changed["hold_until"])
-    return Esmtp.of(changed)
+    return mailbridge.Esmtp.of(changed)

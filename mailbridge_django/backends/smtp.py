@@ -15,7 +15,7 @@ from django.core.mail.backends.base import BaseEmailBackend
 from django.utils.functional import cached_property
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL, DeliveryReport, OptionError, Transport, forks
+from mailbridge import DeliveryReport, OptionError, Transport, forks
 from mailbridge.deadline import Deadline
 from mailbridge.outgoing import warn_of_refused
 
@@ -121,7 +121,7 @@ class EmailBackend(BaseEmailBackend):
     @property
     def connection_class(self) -> type[Any]:
         """The class for a connection of level 1. A subclass that changes it is connected by it."""
-        return SMTP_SSL if self.use_ssl else SMTP
+        return mailbridge.SMTP_SSL if self.use_ssl else mailbridge.SMTP
 
     @cached_property
     def ssl_context(self) -> ssl.SSLContext:
