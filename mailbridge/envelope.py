@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import copy
 import functools
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .errors import AddressError, NonASCIIAddress
 
@@ -26,24 +25,10 @@ MAX_PATH = 256
 # Far above any mailbox with its display name; a longer text is an attack on parsing time.
 MAX_TEXT = 2048
 
-# Outside ASCII, neither line ends, controls nor what UTF-8 cannot write.
-_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
-_FOREIGN = rf"[^\x00-\x7f{_CONTROLS}]"
-_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_PLAIN = re.compile(rf"({_ATEXT}+(?:\.{_ATEXT}+)*)@({_LABEL}(?:\.{_LABEL})*)")
-_DOT_STRING = re.compile(rf"(?:{_ATEXT}|{_FOREIGN})+(?:\.(?:{_ATEXT}|{_FOREIGN})+)*")
-_DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_QUOTED = rf'"(?:[^"\\{_CONTROLS}]|\\[^{_CONTROLS}])*"'
-_LOCAL_PART = re.compile(rf"{_DOT_STRING.pattern}|{_QUOTED}")
-# What an unquoted local part may hold in practice: a dot in an odd place is sent quoted.
-_LOOSE_LOCAL = re.compile(rf"(?:{_ATEXT}|[.]|{_FOREIGN})+")
-_CONTROL = re.compile(f"[{_CONTROLS}]")
-# RFC 5321 allows the brackets of a path in here. A server that looks for the first ">" would take
-# another path than we mean.
-_GENERAL_LITERAL = re.compile(r"[A-Za-z0-9-]*[A-Za-z0-9]:[\x21-\x3b\x3d\x3f-\x5a\x5e-\x7e]+")
-# What input methods write for an @; such an address would be a mailbox without a domain.
-_WIDE_AT = re.compile("[\uff20\ufe6b]")
+ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
+LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+# What nearly every address is; `mailbox` knows the others.
+_PLAIN = re.compile(rf"({ATEXT}+(?:\.{ATEXT}+)*)@({LABEL}(?:\.{LABEL})*)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,16 +65,15 @@ class Address:
 
     def __post_init__(self) -> None:
         local_part, domain = self.local_part, self.domain
-        if not _LOCAL_PART.fullmatch(local_part) or (
-            domain is not None and not (_DOMAIN.fullmatch(domain) or _is_domain(domain))
-        ):
-            raise AddressError(f"no address: {local_part!a} at {domain!a}; see Address.parse")
+        text = local_part if domain is None else f"{local_part}@{domain}"
+        if domain is None or not _PLAIN.fullmatch(text):
+            _check_unusual(local_part, domain)
         ascii_domain = self.ascii_domain
         path = (local_part if ascii_domain is None else f"{local_part}@{ascii_domain}").encode()
         if len(path) > MAX_PATH - 2:
             raise AddressError(f"the address is over {MAX_PATH - 2} octets")
         values = {
-            "text": local_part if domain is None else f"{local_part}@{domain}",
+            "text": text,
             "_path": path,
             "_key": (local_part, domain and domain.lower()),
             "needs_smtputf8": not local_part.isascii(),
@@ -237,143 +221,14 @@ def _parse(text: str) -> Address:
     plain = _PLAIN.fullmatch(text) if len(text) <= MAX_PATH - 2 else None
     if plain is not None and len(plain[1]) <= MAX_LOCAL_PART and len(plain[2]) <= MAX_DOMAIN:
         return Address(plain[1], plain[2])
-    return _Parser(text).address()
+    # Imported here: nearly every address is plain.
+    from .mailbox import parse
+
+    return Address(*parse(text))
 
 
-class _Parser:
-    """One pass over the text, left to right; each character is looked at once."""
+def _check_unusual(local_part: str, domain: str | None) -> None:
+    from .mailbox import is_mailbox
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def fail(self, why: str) -> NoReturn:
-        shown = self.text if len(self.text) <= 200 else self.text[:200] + "..."
-        raise AddressError(f"invalid address {shown!a}: {why}")
-
-    def address(self) -> Address:
-        if len(self.text) > MAX_TEXT:
-            self.fail(f"longer than {MAX_TEXT} characters")
-        if found := _CONTROL.search(self.text):
-            self.fail(f"prohibited newline characters or controls ({found[0]!a})")
-        self.text = self.text.strip(" ")
-        if not self.text:
-            self.fail("it is empty")
-        if self.text.endswith(">"):
-            self.skip_display_name()
-            self.at += 1
-            address = self.mailbox(">")
-            self.at += 1
-        else:
-            address = self.mailbox("")
-        if self.at != len(self.text):
-            self.fail(self.trailing())
-        return address
-
-    def trailing(self) -> str:
-        rest = self.text[self.at :]
-        if rest[0] in ",;":
-            return "it holds more than one address; pass a list"
-        if rest[0] == ":":
-            return "groups are not mailboxes; name each member"
-        return f"unexpected {rest[:20]!a}; one mailbox was expected"
-
-    def skip_display_name(self) -> None:
-        """Move to the ``<`` that opens the path; a name may be quoted and hold any of ``<>,``."""
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if char == "<":
-                return
-            if char == '"':
-                self.quoted_string()
-            elif char in ",;:>@":
-                self.fail(self.trailing())
-            else:
-                self.at += 1
-        self.fail("there is no '<' to its '>'")
-
-    def quoted_string(self) -> str:
-        """The content of the quoted string that starts here, unescaped (RFC 5321 section 4.1.2)."""
-        content: list[str] = []
-        self.at += 1
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            if char == '"':
-                self.at += 1
-                return "".join(content)
-            if char == "\\":
-                self.at += 1
-                char = self.text[self.at : self.at + 1]
-            content.append(char)
-            self.at += 1
-        self.fail("a quoted string does not end")
-
-    def mailbox(self, end: str) -> Address:
-        if self.text.startswith('"', self.at):
-            content = self.quoted_string()
-            local_part = _quoted(content)
-        else:
-            local_part = self.unquoted_local_part()
-        if len(local_part.encode()) > MAX_LOCAL_PART:
-            self.fail(f"the part before the @ is over {MAX_LOCAL_PART} octets")
-        if not self.text.startswith("@", self.at):
-            if _WIDE_AT.search(local_part):
-                self.fail("its @ is a wide one, which parts nothing; write @")
-            return Address(local_part)
-        self.at += 1
-        stop = self.text.rfind(end) if end else len(self.text)
-        domain = self.text[self.at : stop]
-        self.at = stop
-        self.check_domain(domain)
-        return Address(local_part, domain)
-
-    def unquoted_local_part(self) -> str:
-        match = _LOOSE_LOCAL.match(self.text, self.at)
-        if match is None:
-            self.fail("there is nothing before the @, or it needs quotes")
-        self.at = match.end()
-        local_part = match[0]
-        # Carriers hand out addresses such as "a..b"@example.org; RFC 5321 wants those quoted.
-        return local_part if _DOT_STRING.fullmatch(local_part) else _quoted(local_part)
-
-    def check_domain(self, domain: str) -> None:
-        if domain.startswith("["):
-            if not _is_domain(domain):
-                self.fail(f"{domain!a} is no address literal")
-            return
-        if "," in domain:
-            self.fail("it holds more than one address; pass a list")
-        if " " in domain:
-            self.fail("there is a space in the domain")
-        ascii_domain = to_ascii_domain(domain)
-        if len(ascii_domain) > MAX_DOMAIN:
-            self.fail(f"the domain is over {MAX_DOMAIN} octets")
-        if not _DOMAIN.fullmatch(ascii_domain):
-            self.fail(f"{domain!a} is no domain")
-
-
-def _quoted(content: str) -> str:
-    return '"' + content.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _is_domain(domain: str) -> bool:
-    """True for an address literal, or a domain outside ASCII that has A-labels."""
-    if domain.startswith("["):
-        return domain.endswith("]") and _is_literal(domain[1:-1])
-    return not domain.isascii() and _DOMAIN.fullmatch(to_ascii_domain(domain)) is not None
-
-
-def _is_literal(content: str) -> bool:
-    # RFC 5321 section 4.1.3: IPv4, "IPv6:" with an address, or a registered tag with content.
-    tag, colon, rest = content.partition(":")
-    try:
-        if not colon:
-            ipaddress.IPv4Address(content)
-        elif tag.lower() == "ipv6":
-            # An IPv6-addr has no zone; ipaddress takes anything for one.
-            return ipaddress.IPv6Address(rest).scope_id is None
-        else:
-            return _GENERAL_LITERAL.fullmatch(content) is not None
-    except ValueError:
-        return False
-    return True
+    if not is_mailbox(local_part, domain):
+        raise AddressError(f"no address: {local_part!a} at {domain!a}; see Address.parse")

@@ -27,6 +27,7 @@ VALUES = {
         "errors",
         "fields",
         "envelope",
+        "mailbox",
         "esmtp",
         "deadline",
         "report",
