@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 # Seconds. The timer of an event loop may ring a little early.
 GRAIN = 0.005
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """`at` on the monotonic clock, `seconds` after the send began."""
 
     seconds: float

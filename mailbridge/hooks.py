@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .calling import acall, call
 from .convert import function
@@ -14,8 +13,7 @@ if TYPE_CHECKING:
     from .protocol.reply import Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Handover:
+class Handover(NamedTuple):
     """A mail that is handed to a server now, or has been.
 
     `recipients` are those that the server has accepted, and that the hand-over is for; `relay` is
@@ -39,8 +37,7 @@ def hook(name: str, value: Any) -> Hook | None:
     return None if value is None else function(name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Hooks:
+class Hooks(NamedTuple):
     """The hooks of a transport."""
 
     before_final_dot: Hook | None
@@ -54,8 +51,7 @@ class Hooks:
         return None if before is None and after is None else cls(before, after)
 
 
-@dataclass(frozen=True, slots=True)
-class Witness:
+class Witness(NamedTuple):
     """What is told of one mail's hand-over, and whom."""
 
     hooks: Hooks
@@ -75,7 +71,7 @@ class Witness:
         if hook is None:
             return None
         texts = tuple(address.text for address in recipients)
-        return Call(hook, replace(self.handover, recipients=texts, reply=reply))
+        return Call(hook, self.handover._replace(recipients=texts, reply=reply))
 
 
 class Call:

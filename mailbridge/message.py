@@ -10,8 +10,7 @@ import email.utils
 import io
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from . import fields
 from .envelope import Address
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from email.policy import Policy
 
 
-@dataclass(frozen=True, slots=True)
-class Flattened:
+class Flattened(NamedTuple):
     """A message with the envelope that its header names, as texts, and without Bcc."""
 
     sender: str | None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .errors import (
     AuthenticationFailed,
@@ -23,19 +23,16 @@ from .options import PoolOptions, RetryPolicy
 from .report import DeliveryReport, State
 
 
-@dataclass(frozen=True, slots=True)
 class Stop:
     """The report stands."""
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """Try those that are left again, after `delay` seconds."""
 
     delay: float
 
 
-@dataclass(frozen=True, slots=True)
 class Failover:
     """Try those that are left at the next relay, now."""
 
@@ -141,13 +138,15 @@ def was_throttled(report: DeliveryReport) -> bool:
     )
 
 
-@dataclass(slots=True)
 class Use:
     """How a connection has been used: times are of a monotonic clock."""
 
-    opened: float
-    last_used: float
-    messages: int = 0
+    __slots__ = ("last_used", "messages", "opened")
+
+    def __init__(self, opened: float, last_used: float, messages: int = 0) -> None:
+        self.opened = opened
+        self.last_used = last_used
+        self.messages = messages
 
 
 def room(use: Use, options: PoolOptions, now: float, mail_max: int | None = None) -> float:
@@ -160,17 +159,17 @@ def room(use: Use, options: PoolOptions, now: float, mail_max: int | None = None
     return math.inf if most is None else max(0, most - use.messages)
 
 
-@dataclass(slots=True)
 class Breaker:
     """Stops knocking at a door that does not open.
 
     After `failures` connections in a row that failed, none is tried for `pause` seconds; then one.
     """
 
-    failures: int
-    pause: float
-    failed: int = 0
-    closed_until: float = 0.0
+    def __init__(self, failures: int, pause: float) -> None:
+        self.failures = failures
+        self.pause = pause
+        self.failed = 0
+        self.closed_until = 0.0
 
     def wait(self, now: float) -> float:
         """Seconds until a connection may be tried; 0 for now."""
@@ -185,7 +184,6 @@ class Breaker:
             self.closed_until = now + self.pause
 
 
-@dataclass(slots=True)
 class Bucket:
     """A token bucket: `per_second` mails on average, and no burst beyond one second's worth.
 
@@ -193,10 +191,10 @@ class Bucket:
     up again, to where it was.
     """
 
-    per_second: float
-    tokens: float = 0.0
-    at: float = 0.0
-    factor: float = 1.0
+    def __init__(self, per_second: float) -> None:
+        self.per_second = per_second
+        self.tokens = self.at = 0.0
+        self.factor = 1.0
 
     def take(self, now: float) -> float:
         """Take a token. Returns the seconds to wait before it may be used."""

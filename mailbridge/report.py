@@ -114,10 +114,9 @@ class RecipientResult(NamedTuple):
 
 # Postfix "queued as 4F2", Exim "id=1abc-...", Sendmail "<id> Message accepted", Exchange
 # "<message-id> [InternalId=...]", Gmail "OK 1700000000 abc - gsmtp".
-_QUEUE_ID = re.compile(
-    r"queued as ([\w.+-]+)|\bid=([\w.+-]+)|InternalId=(\d+)|queued \(?([\w.+-]+)\)?$"
-    r"|^(?:\d\.\d\.\d )?([\w.-]{6,}) Message accepted|OK\s+(\d+ \S+) - gsmtp",
-    re.IGNORECASE,
+_QUEUE_ID = (
+    r"(?i)queued as ([\w.+-]+)|\bid=([\w.+-]+)|InternalId=(\d+)|queued \(?([\w.+-]+)\)?$"
+    r"|^(?:\d\.\d\.\d )?([\w.-]{6,}) Message accepted|OK\s+(\d+ \S+) - gsmtp"
 )
 
 
@@ -188,7 +187,7 @@ class DeliveryReport:
     @property
     def queue_id(self) -> str | None:
         """The server's name for the mail, where its reply to the content tells it."""
-        match = _QUEUE_ID.search(self.reply.text) if self.reply is not None else None
+        match = re.search(_QUEUE_ID, self.reply.text) if self.reply is not None else None
         return None if match is None else next(group for group in match.groups() if group)
 
     def __getitem__(self, address: str) -> RecipientResult:

@@ -6,9 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import forks
 from .calling import acall, call
@@ -24,8 +23,7 @@ MARGIN = 30.0
 MAX_PROVIDERS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Wait for what another thread or task of this process is doing."""
 
     future: Future[Any]

@@ -19,14 +19,7 @@ import django.core.mail.utils
 from django.core.exceptions import ImproperlyConfigured
 
 import mailbridge
-from mailbridge import (
-    TLS,
-    OnRefused,
-    OptionError,
-    Relay,
-    RetryPolicy,
-    Secret,
-)
+from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret
 from mailbridge.convert import boolean, limit, seconds, words
 from mailbridge.hooks import Hook, hook
 from mailbridge.host import check_helo_name

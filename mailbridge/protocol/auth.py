@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from ..errors import AuthenticationFailed, MailError, NotSupported, ProtocolViolation
 from ..secret import Hidden
@@ -123,8 +122,8 @@ class Login:
         self._credentials = credentials
         self._initial = initial
         offered = session.extensions.mechanisms
-        self._channel = replace(
-            session.channel, plus_offered=any(name in offered for name in scram.NAMES[:2])
+        self._channel = session.channel._replace(
+            plus_offered=any(name in offered for name in scram.NAMES[:2])
         )
         ranked = sasl.ranked(
             offered, credentials, self._channel, confidential=confidential, allowed=mechanisms

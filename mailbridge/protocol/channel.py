@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """The TLS of a connection, as the handshake left it; without TLS, nothing.
 
     `tls` is true after the handshake. `verified` is true if the server is the one that was asked

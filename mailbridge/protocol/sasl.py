@@ -11,7 +11,7 @@ import hashlib
 import hmac
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from ..errors import InvalidInput, printable
 from ..secret import Hidden, Secret
@@ -71,8 +71,7 @@ class Mechanism(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A mechanism of our own. `needs` says what it logs in with."""
 
     name: str
