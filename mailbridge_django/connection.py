@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import mailbridge
 from mailbridge import DeliveryReport, Envelope, OnRefused, Transport, policy
 from mailbridge.convert import boolean
-from mailbridge.fitting import re_encoded
 from mailbridge.message import message_id
 from mailbridge.protocol.content import Buffer
 from mailbridge.render import Rendered
@@ -251,6 +250,9 @@ def _paths(envelope: Envelope) -> Iterator[bytes]:
 
 def _fitted(connection: Any, content: bytes) -> tuple[bytes, tuple[str, ...]]:
     """The content as the server takes it, if `connection` can say that, and what was changed."""
+    # Imported here: our own connections do this themselves.
+    from mailbridge.rewriting import re_encoded
+
     eight_bit = True
     if not content.isascii():
         with contextlib.suppress(AttributeError):

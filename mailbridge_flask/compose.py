@@ -18,7 +18,7 @@ from functools import lru_cache
 from math import floor
 from typing import Any, Final
 
-from mailbridge.fitting import re_encoded
+from mailbridge.rewriting import re_encoded
 
 from . import headers
 from .exceptions import BadHeaderError

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from mailbridge import InvalidInput
-from mailbridge.fitting import fitted, re_encoded
+from mailbridge.fitting import fitted
 from mailbridge.protocol.content import PIECE, Buffer, body
+from mailbridge.rewriting import re_encoded
 
 LONG = b"x" * 999
 EIGHT = "Grüße".encode()

@@ -47,6 +47,7 @@ FUNCTIONS = {
         "observe",
         "outgoing",
         "fitting",
+        "rewriting",
         "tls",
         "memory",
         "logins",

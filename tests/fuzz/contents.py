@@ -20,9 +20,9 @@ from tests.fuzz.words import spelled
 
 with atheris.instrument_imports(include=["mailbridge"]):
     from mailbridge.errors import InvalidInput
-    from mailbridge.fitting import re_encoded
     from mailbridge.protocol import content
     from mailbridge.protocol.content import Buffer, Chunks, body, canonical, stuffed
+    from mailbridge.rewriting import re_encoded
 
 WORDS = [
     *(

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mailbridge import InvalidInput
-from mailbridge.fitting import re_encoded
 from mailbridge.protocol.content import canonical
+from mailbridge.rewriting import re_encoded
 
 FRAGMENTS = (
     b"Subject: |Content-Type: |text/plain; charset=|utf-8|nonesuch|8bit|base64|\xff|--b|--b--|x|"
