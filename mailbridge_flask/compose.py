@@ -7,22 +7,29 @@ from __future__ import annotations
 
 import base64
 import re
-import time
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Iterable
 from email import quoprimime
 from email.message import MIMEPart
-from email.utils import format_datetime, formatdate
-from functools import lru_cache
-from math import floor
+from email.policy import EmailPolicy
 from typing import Any, Final
 
 from mailbridge.rewriting import re_encoded
 
 from . import headers
 from .exceptions import BadHeaderError
-from .headers import MAX_LINE, POLICY, check, check_name, text_of
+from .headers import (
+    BLIND,
+    MAILBOXES,
+    MAX_LINE,
+    OURS,
+    ascii_only,
+    check,
+    check_name,
+    date,
+    is_inline,
+    pairs,
+    text_of,
+)
 
 _TOKEN: Final = r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]+"
 _PARAMETER: Final = rf'[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"(?:[^"\\]|\\[ -~])*")'
@@ -30,15 +37,29 @@ _CONTENT_TYPE: Final = re.compile(rf"({_TOKEN})/({_TOKEN})((?:{_PARAMETER})*)[ \
 _CHARSET: Final = re.compile(r';[ \t]*charset="?([^\s";]+)', re.IGNORECASE)
 _MESSAGE_ID: Final = re.compile(r"[!-~]{3,900}")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_FIELD: Final = re.compile(rb"[!-9;-~]+: (?:[^\r\n\0]+(?:\r\n[ \t]+[^\s\0][^\r\n\0]*)*)?\r\n")
 
-# Our own fields, which say how to read the content, and those that must never go out.
-OURS: Final = {"mime-version", "content-type", "content-transfer-encoding"}
-BLIND: Final = {"bcc", "resent-bcc"}
-# Fields whose value is a list of mailboxes: only the names in them may be encoded.
-MAILBOXES: Final = {
-    *("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to"),
-    *("resent-cc", "errors-to", "return-receipt-to", "disposition-notification-to"),
-}
+
+class VerbatimPolicy(EmailPolicy):
+    """Stores and writes header values as they are given, after a look at each written field."""
+
+    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
+        return name, value
+
+    def header_fetch_parse(self, name: str, value: str) -> Any:
+        return value
+
+    def fold(self, name: str, value: str) -> str:
+        return self.fold_binary(name, value).decode()
+
+    def fold_binary(self, name: str, value: str) -> bytes:
+        field = f"{name}: {value}\r\n".encode()
+        if not _FIELD.fullmatch(field) or any(len(line) > MAX_LINE for line in field.split(b"\n")):
+            raise BadHeaderError(f"the {name!a} field would not be one field of lines in bounds")
+        return field
+
+
+POLICY: Final = VerbatimPolicy(linesep="\r\n", cte_type="7bit", utf8=True)
 
 
 def content(message: Any, *, ascii_attachments: bool = False) -> bytes:
@@ -88,11 +109,6 @@ def _check_fields(fields: Any) -> None:
         check(check_name(name), value)
 
 
-def pairs(fields: Any) -> Iterator[tuple[Any, Any]]:
-    """A dict or an iterable of pairs, which early versions of Flask-Mail took."""
-    yield from fields.items() if isinstance(fields, Mapping) else fields or ()
-
-
 # -- header fields
 
 
@@ -133,25 +149,6 @@ def _add_extra(fields: dict[str, str], name: str, value: Any, charset: str) -> N
         fields[name] = headers.verbatim(name, text, charset)
 
 
-def date(date: float | datetime | None) -> str:
-    """The value of the field Date: now, if there is none. Raises BadHeaderError."""
-    if isinstance(date, datetime):
-        return format_datetime(date)
-    if date is not None and (isinstance(date, bool) or not isinstance(date, (int, float))):
-        raise BadHeaderError(f"date {date!a} is neither a timestamp nor a datetime")
-    try:
-        seconds = floor(time.time() if date is None else date)
-        return _local_time(seconds, (time.timezone, time.altzone))
-    except (ValueError, OverflowError, OSError) as exc:
-        raise BadHeaderError(f"date {date!a} is out of range") from exc
-
-
-@lru_cache(maxsize=1)
-def _local_time(seconds: int, zone: tuple[int, int]) -> str:
-    # The zone is there to tell the times of one from those of another, after a tzset().
-    return formatdate(seconds, localtime=True)
-
-
 # -- body
 
 
@@ -176,12 +173,6 @@ def _body(message: Any, charset: str, ascii_attachments: bool) -> MIMEPart:
         root = _multipart("mixed", [root, *rest])
     root["MIME-Version"] = "1.0"
     return root
-
-
-def is_inline(attachment: Any) -> bool:
-    """Is this an image, say, that the HTML shows by ``cid:`` (RFC 2387)?"""
-    names = [text_of(name).lower() for name, _ in pairs(attachment.headers)]
-    return attachment.disposition == "inline" and "content-id" in names
 
 
 def _multipart(subtype: str, parts: Iterable[MIMEPart]) -> MIMEPart:
@@ -284,12 +275,6 @@ def _parsed(content_type: str) -> tuple[str, str, str]:
     if match is None or match[1].lower() == "multipart":
         raise BadHeaderError(f"content type {content_type!a} is not one such as 'image/png'")
     return match[1], match[2], match[3]
-
-
-def ascii_only(filename: str) -> str:
-    """`filename` without its accents, and without what has no counterpart in ASCII."""
-    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode("ascii")
-    return " ".join(plain.split())
 
 
 def _verified(octets: bytes, names: list[str]) -> bytes:

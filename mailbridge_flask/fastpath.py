@@ -15,7 +15,7 @@ from mailbridge.header import NotCovered
 from mailbridge.render import SEVEN_BIT, Binary, Multipart, Part, Rendered, Text, render_body
 
 from . import headers
-from .compose import BLIND, MAILBOXES, OURS, ascii_only, date, is_inline, pairs
+from .headers import BLIND, MAILBOXES, OURS, ascii_only, date, is_inline, pairs
 
 # These have a place of their own in the header.
 _PLACED: Final = frozenset({"subject", "from", "to", "cc", "reply-to", "date", "message-id"})

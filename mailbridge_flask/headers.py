@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import Header, decode_header, make_header
-from email.policy import EmailPolicy
+from email.utils import format_datetime, formatdate
 from functools import lru_cache
+from math import floor
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
@@ -38,7 +42,15 @@ _DISPLAY_NAME: Final = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"<])*)<')
 _QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"')
 # Some parsers of parameters stumble over an escaped quote, a semicolon or an encoded word.
 _SIMPLE_FILENAME: Final = re.compile(r"[A-Za-z0-9!#$&+,.@^_`{}~()\[\]-]+(?: [\w!#$&+,.@()\[\]-]+)*")
-_FIELD: Final = re.compile(rb"[!-9;-~]+: (?:[^\r\n\0]+(?:\r\n[ \t]+[^\s\0][^\r\n\0]*)*)?\r\n")
+
+# Our own fields, which say how to read the content, and those that must never go out.
+OURS: Final = {"mime-version", "content-type", "content-transfer-encoding"}
+BLIND: Final = {"bcc", "resent-bcc"}
+# Fields whose value is a list of mailboxes: only the names in them may be encoded.
+MAILBOXES: Final = {
+    *("from", "sender", "reply-to", "to", "cc", "resent-from", "resent-sender", "resent-to"),
+    *("resent-cc", "errors-to", "return-receipt-to", "disposition-notification-to"),
+}
 
 
 class Mailbox(NamedTuple):
@@ -46,28 +58,6 @@ class Mailbox(NamedTuple):
 
     name: str
     address: Address
-
-
-class VerbatimPolicy(EmailPolicy):
-    """Stores and writes header values as they are given, after a look at each written field."""
-
-    def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        return name, value
-
-    def header_fetch_parse(self, name: str, value: str) -> Any:
-        return value
-
-    def fold(self, name: str, value: str) -> str:
-        return self.fold_binary(name, value).decode()
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        field = f"{name}: {value}\r\n".encode()
-        if not _FIELD.fullmatch(field) or any(len(line) > MAX_LINE for line in field.split(b"\n")):
-            raise BadHeaderError(f"the {name!a} field would not be one field of lines in bounds")
-        return field
-
-
-POLICY: Final = VerbatimPolicy(linesep="\r\n", cte_type="7bit", utf8=True)
 
 
 def text_of(value: object) -> str:
@@ -282,3 +272,39 @@ def _decoded(text: str) -> str:
         return str(make_header(decode_header(text)))
     except (HeaderParseError, LookupError, ValueError):
         return text
+
+
+def pairs(fields: Any) -> Iterator[tuple[Any, Any]]:
+    """A dict or an iterable of pairs, which early versions of Flask-Mail took."""
+    yield from fields.items() if isinstance(fields, Mapping) else fields or ()
+
+
+def date(date: float | datetime | None) -> str:
+    """The value of the field Date: now, if there is none. Raises BadHeaderError."""
+    if isinstance(date, datetime):
+        return format_datetime(date)
+    if date is not None and (isinstance(date, bool) or not isinstance(date, (int, float))):
+        raise BadHeaderError(f"date {date!a} is neither a timestamp nor a datetime")
+    try:
+        seconds = floor(time.time() if date is None else date)
+        return _local_time(seconds, (time.timezone, time.altzone))
+    except (ValueError, OverflowError, OSError) as exc:
+        raise BadHeaderError(f"date {date!a} is out of range") from exc
+
+
+@lru_cache(maxsize=1)
+def _local_time(seconds: int, zone: tuple[int, int]) -> str:
+    # The zone is there to tell the times of one from those of another, after a tzset().
+    return formatdate(seconds, localtime=True)
+
+
+def is_inline(attachment: Any) -> bool:
+    """Is this an image, say, that the HTML shows by ``cid:`` (RFC 2387)?"""
+    names = [text_of(name).lower() for name, _ in pairs(attachment.headers)]
+    return attachment.disposition == "inline" and "content-id" in names
+
+
+def ascii_only(filename: str) -> str:
+    """`filename` without its accents, and without what has no counterpart in ASCII."""
+    plain = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode("ascii")
+    return " ".join(plain.split())

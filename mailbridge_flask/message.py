@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import mailbridge
 from mailbridge import Address, AddressError, DeliveryReport
 
-from . import compose, headers, payload
+from . import headers
 from .current import current_or_none
 from .exceptions import BadHeaderError
 
@@ -153,6 +153,9 @@ class Message:
         What is sent means the same, and may be written in another way; but a class that overrides
         this method says to the letter what is sent.
         """
+        # Imported here: what is sent is nearly always written by `fastpath`.
+        from . import compose
+
         return compose.content(self, ascii_attachments=bool(_default("ascii_attachments")))
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,6 +163,8 @@ class Message:
 
         What a subclass has of its own is left out. Raises TypeError for what is no plain data.
         """
+        from . import payload  # Imported here: it is for a queue.
+
         return payload.to_dict(self)
 
     @classmethod
@@ -168,6 +173,8 @@ class Message:
 
         Raises InvalidInput (a ValueError) for data that `to_dict` has not made.
         """
+        from . import payload
+
         return payload.fill(cls.__new__(cls), data, Attachment)
 
     def as_string(self) -> str:

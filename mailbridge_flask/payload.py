@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import mailbridge
 from mailbridge import Address, InvalidInput
 
-from .compose import pairs
-from .headers import text_of
+from .headers import pairs, text_of
 
 if TYPE_CHECKING:
     from .message import Attachment, Message

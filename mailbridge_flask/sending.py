@@ -19,7 +19,7 @@ from mailbridge import MailError as CoreMailError
 from mailbridge.protocol.content import Buffer, canonical
 from mailbridge.render import Rendered
 
-from . import compose, fastpath, headers
+from . import fastpath, headers
 from .exceptions import MissingAddress, about
 from .message import Message, Recipient, unique_recipients
 from .signals import email_dispatched, may_send, tell
@@ -187,6 +187,9 @@ def _rendered(message: Any, ascii_attachments: bool) -> Rendered | Buffer:
         rendered = fastpath.render(message, ascii_attachments=ascii_attachments)
         if rendered is not None:
             return rendered
+    # Imported here: nearly every message is one for the fast path.
+    from . import compose
+
     return Buffer(canonical(compose.content(message, ascii_attachments=ascii_attachments)))
 
 

@@ -155,8 +155,8 @@ def test_the_last_line_of_defence(monkeypatch: pytest.MonkeyPatch) -> None:
         message = new(sender="a@example.org", extra_headers={"X-A": evil})
         with pytest.raises(BadHeaderError):
             message.as_bytes()
-    monkeypatch.setattr(headers.VerbatimPolicy, "fold_binary", EmailPolicy.fold_binary)
-    monkeypatch.setattr(headers.VerbatimPolicy, "verify_generated_headers", False, raising=False)
+    monkeypatch.setattr(compose.VerbatimPolicy, "fold_binary", EmailPolicy.fold_binary)
+    monkeypatch.setattr(compose.VerbatimPolicy, "verify_generated_headers", False, raising=False)
     for evil in (*EVIL[:4], "x\r\nNot-Bcc: y", "x\r\n \r\n y", "x\0"):
         message = new(sender="a@example.org", extra_headers={"X-A": evil})
         with pytest.raises(BadHeaderError):
