@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from urllib.parse import quote
 
 from .envelope import to_ascii_domain
@@ -41,15 +41,13 @@ _SPEC = rf"(?:{_DOT_ATOM}|{_QUOTED})@{_LABEL}(?:\.{_LABEL})*+"
 _WORD = rf"{_ATOM}(?:\.++(?:{_ATOM})?+)*+"
 _PHRASE = rf"(?:{_WORD}(?: {_WORD})*+|{_QUOTED})"
 _MAILBOX = rf"(?:{_SPEC}(?=, |\Z)|{_PHRASE} <{_SPEC}>)"
-_MAILBOXES = re.compile(rf"{_MAILBOX}(?:, {_MAILBOX})*+")
 # An address without a domain is a mailbox of the server's own.
 _LOCAL = rf"(?:{_MAILBOX}|{_DOT_ATOM}(?=, |\Z))"
-_LOCAL_MAILBOXES = re.compile(rf"{_LOCAL}(?:, {_LOCAL})*+")
+_LOCAL_MAILBOXES = re.compile(rf"(?:{_LOCAL}(?:, (?!\Z)|\Z))++")
 # The same with a name or a domain outside ASCII; the groups are name, quoted name, address.
 _SPECIALS = r'()<>\[\]@,;:\\"'
 _NAMED = rf'(?:([^ {_CONTROL}{_SPECIALS}][^{_CONTROL}{_SPECIALS}]*+)|"([^{_CONTROL}\\"]*+)") ?<'
 _FOREIGN_DOMAIN = rf"[^ {_CONTROL}{_SPECIALS}]++"
-_INTERNATIONAL = re.compile(rf"(?:{_NAMED})?({_DOT_ATOM})@({_FOREIGN_DOMAIN})(>?)")
 
 _ODD_NAME = re.compile(r"^[ .]| [ .]| \Z")
 
@@ -65,6 +63,20 @@ _Q = [f"={octet:02X}" for octet in range(256)]
 for _safe in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/":
     _Q[_safe] = chr(_safe)
 _Q[0x20] = "_"
+
+
+# These two are made when they are needed: most mailboxes are ASCII, and a pattern that knows all of
+# Unicode takes as long to make as a mail to send.
+
+
+@cache
+def _mailboxes() -> re.Pattern[str]:
+    return re.compile(rf"(?:{_MAILBOX}(?:, (?!\Z)|\Z))++")
+
+
+@cache
+def _international() -> re.Pattern[str]:
+    return re.compile(rf"(?:{_NAMED})?({_DOT_ATOM})@({_FOREIGN_DOMAIN})(>?)")
 
 
 class NotCovered(Exception):
@@ -212,10 +224,10 @@ def _mailbox(entry: str, to_ascii: Callable[[str], str]) -> str:
     if "=?" in entry:
         raise NotCovered("it looks like an encoded word")
     if entry.isascii():
-        if _MAILBOXES.fullmatch(entry):
+        if _mailboxes().fullmatch(entry):
             return entry
         raise NotCovered("an unusual address")
-    match = _INTERNATIONAL.fullmatch(entry)
+    match = _international().fullmatch(entry)
     if match is None:
         raise NotCovered("an unusual address")
     bare, quoted, local_part, domain, closed = match.groups()
@@ -229,7 +241,7 @@ def _mailbox(entry: str, to_ascii: Callable[[str], str]) -> str:
         except ValueError:
             raise NotCovered("no domain") from None
     spec = f"{local_part}@{domain}"
-    if not _MAILBOXES.fullmatch(spec):
+    if not _mailboxes().fullmatch(spec):
         raise NotCovered("no domain")
     return spec if name is None else f"{_phrase(name, quoted is not None)} <{spec}>"
 
