@@ -113,6 +113,8 @@ GROUPS: dict[str, tuple[Aim, ...]] = {
     ),
     "import": (
         Aim("import-core", "import mailbridge: CPU", 1.25, SMTPLIB),
+        Aim("import-smtp", "from mailbridge import SMTP: CPU", 1.25, SMTPLIB),
+        Aim("import-transport", "from mailbridge import Transport: CPU", 1.25, SMTPLIB),
         Aim("import-django", "import mailbridge_django, with Django: CPU", 1, DJANGO),
         Aim("import-flask", "import mailbridge_flask, with Flask: CPU", 1, FLASK),
     ),

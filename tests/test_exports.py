@@ -131,3 +131,12 @@ def test_one_session_loads_neither_transport_nor_pool() -> None:
     loaded = set(done.stdout.split())
     assert not loaded & {"django", "flask", "idna", "trustme", "pytest", "dkim", "scramp"}
     assert not loaded & {"asyncio", "mailbridge.sync.transport", "mailbridge.sync.pool"}
+
+
+def test_a_transport_loads_nothing_that_few_mails_need() -> None:
+    code = "from mailbridge import Transport; import sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    rare = {"dkim", "esmtp", "mailbox", "rewriting", "windowed", "probe", "outbox", "preview"}
+    assert not loaded & {f"mailbridge.{name}" for name in rare}
+    assert not loaded & {"asyncio", "difflib", "email.policy", "json", "pkgutil", "tempfile"}
