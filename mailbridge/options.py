@@ -342,7 +342,12 @@ OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
 def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     changes = {field: values.pop(name) for name, field in POOL_OPTIONS.items() if name in values}
-    return {**values, "pool": replace(values.get("pool", PoolOptions()), **changes)}
+    if not (changes or "pool" in values):
+        return values
+    pool = values.get("pool", PoolOptions())
+    if not isinstance(pool, PoolOptions):
+        raise OptionError(f"pool must be a PoolOptions, not {pool!r}")
+    return {**values, "pool": replace(pool, **changes)}
 
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -128,6 +128,8 @@ BAD = [
     ({"auth_pause": "1e18"}, "auth_pause is too large"),
     ({"timeout": [1]}, "timeout"),
     ({"reply_timeout": "x"}, "reply_timeout"),
+    ({"pool": 5}, "pool must be"),
+    ({"pool": {}, "max_connections": 2}, "pool must be"),
     ({"timeouts": 5}, "timeouts"),
     ({"timeouts": "x", "connect_timeout": 5}, "timeouts"),
     ({"username": "u"}, "password"),
