@@ -22,8 +22,6 @@ from mailbridge import AsyncTransport, OptionError
 from . import conf, mailers, settings
 from .batch import Batch, attach
 from .connection import route
-from .fastpath import Bodies
-from .message import Mail
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -70,7 +68,8 @@ def _backend(using: str | None, fail_silently: bool) -> Any:
 
 async def send_messages(backend: EmailBackend, messages: Iterable[EmailMessage]) -> int:
     """`EmailBackend.asend_messages`."""
-    batch = AsyncBatch(backend)
+    # What the server takes is not known yet; the transport says so of each recipient.
+    batch = AsyncBatch(backend, smtputf8=True)
     try:
         transport = AsyncTransport(backend.all_relays(), **route(backend))
         await batch.over(transport, messages)
@@ -101,7 +100,3 @@ class AsyncBatch(Batch):
         for one in waiting:
             self._try_alone(one)
         self.one_by_one(rest)
-
-    def _prepared(self, message: EmailMessage, bodies: Bodies) -> Mail | None:
-        # What the server takes is not known yet; the transport says so of each recipient.
-        return self._backend.prepare(message, bodies, smtputf8=True)

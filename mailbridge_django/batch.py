@@ -46,10 +46,14 @@ class _Try:
 
 
 class Batch:
-    """Sends messages by a backend, in their order. `finish` tells, or raises, how it went."""
+    """Sends messages by a backend, in their order. `finish` tells, or raises, how it went.
 
-    def __init__(self, backend: EmailBackend) -> None:
+    Where `smtputf8` is given it says whether the server takes local parts outside ASCII.
+    """
+
+    def __init__(self, backend: EmailBackend, smtputf8: bool | None = None) -> None:
         self._backend = backend
+        self._smtputf8 = smtputf8
         self._tries: list[_Try] = []
         self._sent = 0
         self._unreachable: mailbridge.MailError | None = None
@@ -63,6 +67,8 @@ class Batch:
         """Send through the transport, which has the next message ready while it waits."""
         rest = iter(messages)
         waiting: deque[_Try] = deque()
+        # The batch has the connection for as long as it lasts.
+        self._smtputf8 = connection.takes_unicode
         with closing(connection.send_many(self._mails(rest, waiting))) as reports:
             for report in reports:
                 one = waiting.popleft()
@@ -89,7 +95,7 @@ class Batch:
         for message in messages:
             one = self._begin(message)
             try:
-                mail = self._prepared(message, bodies)
+                mail = self._backend.prepare(message, bodies, self._smtputf8)
             except Exception as exc:
                 self._failed(one, exc)
                 continue
@@ -98,9 +104,6 @@ class Batch:
                 continue
             waiting.append(one)
             yield mail
-
-    def _prepared(self, message: EmailMessage, bodies: Bodies) -> Mail | None:
-        return self._backend.prepare(message, bodies)
 
     def _try_alone(self, one: _Try) -> None:
         because = self._unreachable
