@@ -140,8 +140,8 @@ class RenderedBody:
                 b"." in piece and (b"\n." in piece or piece.startswith(b"."))
             )
 
-    def pieces(self) -> Iterator[bytes]:
-        """The octets, encoded as they are asked for."""
+    def __iter__(self) -> Iterator[bytes]:
+        """The octets in pieces, encoded as they are asked for."""
         if len(self.content) == 1 and isinstance(self.content[0], bytes):
             return slices(self.content[0])
         return chain.from_iterable(slices(p) if isinstance(p, bytes) else p for p in self.content)
@@ -154,7 +154,7 @@ class Rendered:
     no need for 8BITMIME; where `leading_dots` is false, none for dot-stuffing.
     """
 
-    __slots__ = ("body", "head", "size")
+    __slots__ = ("body", "head", "is_ascii", "leading_dots", "size")
 
     #: No line is longer than a server must take: what would be is encoded, or not covered.
     long_lines = False
@@ -163,20 +163,12 @@ class Rendered:
         self.head = f"MIME-Version: 1.0\r\n{body.fields}{fields}\r\n".encode("ascii")
         self.body = body
         self.size = len(self.head) + body.size
-
-    @property
-    def is_ascii(self) -> bool:
-        """False if there are octets above 127."""
-        return self.body.is_ascii
-
-    @property
-    def leading_dots(self) -> bool:
-        """True if a line begins with a dot."""
-        return self.body.leading_dots
+        self.is_ascii = body.is_ascii
+        self.leading_dots = body.leading_dots
 
     def pieces(self) -> Iterator[bytes]:
         """The message from its beginning, as often as it is asked for; first the header."""
-        return chain((self.head,), self.body.pieces())
+        return chain((self.head,), self.body)
 
     def __bytes__(self) -> bytes:
         if len(self.body.content) == 1:
