@@ -271,6 +271,21 @@ def test_the_phase_is_that_of_the_last_reply() -> None:
     assert session.phase is Phase.DATA
 
 
+def test_nothing_is_written_while_an_answer_to_something_else_is_here() -> None:
+    """Somebody sent a command of his own and left its reply: it is heard before anything is said."""
+    session = known(slow=False)
+    session.in_transaction = True
+    session.send(Raw("NOOP"))
+    octets = len(session.data_to_send())
+    session.sending(octets)
+    session.sent(octets)
+    session.receive_data(GO)
+    report, written = run(session, delivery.deliver(session, mail()), [])
+    assert written == b""
+    assert len(report.not_attempted) == 2
+    assert not session.alive
+
+
 def test_no_consent_to_what_has_not_left() -> None:
     session = known(slow=False)
     deliver = delivery.deliver(session, mail())
