@@ -272,7 +272,7 @@ def test_the_phase_is_that_of_the_last_reply() -> None:
 
 
 def test_nothing_is_written_while_an_answer_to_something_else_is_here() -> None:
-    """Somebody sent a command of his own and left its reply: it is heard before anything is said."""
+    """The reply to a command of the caller's own was left: it is heard before anything is said."""
     session = known(slow=False)
     session.in_transaction = True
     session.send(Raw("NOOP"))
