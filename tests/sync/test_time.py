@@ -173,8 +173,8 @@ def test_server_that_writes_while_we_write(secure: bool, ca: mailbridge.testing.
 
 def test_final_reply_may_take_longer(smtpd: ScriptedServer) -> None:
     """The wait for the final reply has a limit of its own, by default the longest."""
-    smtpd.delay("CONTENT", 0.4)
-    report = transport(smtpd, timeout=TIMEOUT, final_reply_timeout=5).send(ENVELOPE, CONTENT)
+    smtpd.delay("CONTENT", 2)
+    report = transport(smtpd, timeout=1.5, final_reply_timeout=60).send(ENVELOPE, CONTENT)
     assert report.accepted == (TO,)
     assert mailbridge.Timeouts().final_reply >= 600
 
