@@ -27,7 +27,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,75}")
 # A tab, and a space in front, are left to the slow way: each library has its own view of them.
 _TEXT = re.compile(r"(?:[!-~][ -~]*)?")
 _CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
-_PROHIBITED = re.compile(f"[{_CONTROL}]")
 # A word that is too long for a line stays whole; `sub` and `findall` never fail on it.
 _LINE = re.compile(rf"(.{{1,{SHORT_LINE - 1}}}|[^ ]+)(?: |\Z)")
 
@@ -65,8 +64,13 @@ for _safe in b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+
 _Q[0x20] = "_"
 
 
-# These two are made when they are needed: most mailboxes are ASCII, and a pattern that knows all of
+# These are made when they are needed: most fields are ASCII, and a pattern that knows all of
 # Unicode takes as long to make as a mail to send.
+
+
+@cache
+def _prohibited() -> re.Pattern[str]:
+    return re.compile(f"[{_CONTROL}]")
 
 
 @cache
@@ -149,7 +153,7 @@ def check_name(name: str) -> None:
 
 
 def _check_characters(value: str) -> None:
-    if _PROHIBITED.search(value):
+    if _prohibited().search(value):
         raise NotCovered("a control character or a lone surrogate")
 
 
