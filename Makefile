@@ -5,8 +5,8 @@ PYTHON := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # What the test command gets on top, for example: make test ARGS="-x -k pool", or ARGS="-n 0 --pdb"
 ARGS ?=
-# A process for each core, up to four. One that is done takes tests from another; those of a module
-# stay together, so that what a module sets up is set up once or twice.
+# A process for each core and one more, up to four. One that is done takes tests from another;
+# those of a module stay together, so that what a module sets up is set up once or twice.
 WORKERS := -n auto --maxprocesses 4 --dist worksteal
 # How long the soak lasts: make soak MINUTES=60
 MINUTES ?= 10

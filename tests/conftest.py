@@ -7,6 +7,7 @@ full name, ``from tests.interop.postfix import start_postfix``.
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 
@@ -24,6 +25,12 @@ pytest_plugins = ["pytester"]
 if not entry_points(group="pytest11", name="mailbridge"):
     # A checkout that nobody has installed has no entry points.
     pytest_plugins.append("mailbridge.testing.plugin")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: some tests wait for time-outs to pass."""
+    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_finish() -> None:

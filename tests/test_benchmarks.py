@@ -19,6 +19,9 @@ from benchmarks.process import Child
 from benchmarks.servers import Missing, Servers, address_of
 from benchmarks.table import rows, table
 
+# They are for those who develop mailbridge, by one version of Python.
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:

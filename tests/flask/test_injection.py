@@ -168,4 +168,5 @@ def test_long_values_take_no_time() -> None:
     for text in ("é" * 50_000, "a " * 50_000, '"' * 50_000, "=?" * 50_000, "\\" * 50_000):
         new(subject=text, sender="a@example.org", cc=[(text, "a@example.org")]).as_bytes()
         new(sender="a@example.org", extra_headers={"X": text}).has_bad_headers()
-    assert time.process_time() - start < 10
+    # A slow machine takes some seconds; what takes the square of the length takes minutes.
+    assert time.process_time() - start < 30

@@ -27,6 +27,11 @@ def ca() -> TestCA:
     return TestCA()
 
 
+@pytest.fixture(scope="module")
+def context(ca: TestCA) -> ssl.SSLContext:
+    return ca.server_context("127.0.0.1")
+
+
 def _unwrap(peer: Peer) -> None:
     """TLS's good-bye, and TCP stays open."""
     peer.sock.settimeout(0.2)
@@ -58,12 +63,11 @@ LEAVES: dict[str, Callable[[Peer], None]] = {
 @pytest.mark.parametrize("sees", [True, False], ids=["known", "not yet known"])
 @pytest.mark.parametrize("keep", [True, False], ids=["kept", "pooled"])
 def test_a_connection_that_was_left_is_replaced(
-    ca: TestCA, leave: str, tls: bool, sees: bool, keep: bool
+    ca: TestCA, context: ssl.SSLContext, leave: str, tls: bool, sees: bool, keep: bool
 ) -> None:
     """The next mail goes out over a new connection, once, and its sender notices nothing."""
     idle, left = threading.Event(), threading.Event()
     kind = Counted(PIPELINING)
-    context = ca.server_context("127.0.0.1")
 
     def leaving(peer: Peer) -> None:
         if tls:

@@ -31,7 +31,7 @@ from tests.properties.messages import (
 
 # Hundreds of examples of everything there is: a busy machine takes its time.
 pytestmark = pytest.mark.timeout(300)
-many = examples(400)
+many = examples(200)
 
 pairs = st.tuples(nice_lines | hostile | any_text, local_parts.map("{}@example.org".format))
 people = nice_addresses | st.tuples(nice_lines, nice_addresses)

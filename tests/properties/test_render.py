@@ -30,7 +30,7 @@ from tests.properties.messages import (
 
 # Hundreds of examples of everything there is: a busy machine takes its time.
 pytestmark = pytest.mark.timeout(300)
-many = examples(400)
+many = examples(200)
 
 
 def django_content(message: EmailMessage) -> bytes:

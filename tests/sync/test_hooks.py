@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -249,18 +250,21 @@ def test_coroutines(smtpd: ScriptedServer) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_deadline_that_comes_while_they_run(way: str) -> None:
     """Before: nothing was handed over, so nothing is in doubt. After: who has the mail has it."""
-    slow = threading.Event()
+    never = threading.Event()
 
-    def wait(handover: Handover) -> None:
-        slow.wait(1.5)
+    def late(deadline: float) -> Callable[[Handover], None]:
+        def wait(handover: Handover) -> None:
+            never.wait(deadline + 0.1)
+
+        return wait
 
     with ScriptedServer(extensions=WAYS[way]) as smtpd:
         relay = transport(smtpd).relay
-        report = Transport(relay, before_final_dot=wait, deadline=1).attempt(ENVELOPE, MAIL)
+        report = Transport(relay, before_final_dot=late(0.4), deadline=0.4).attempt(ENVELOPE, MAIL)
         assert report.not_attempted == (TO,)
         assert isinstance(report.error, TimeoutError)
         assert smtpd.messages == ()
-        report = Transport(relay, after_reply=wait, deadline=1).attempt(ENVELOPE, MAIL)
+        report = Transport(relay, after_reply=late(1), deadline=1).attempt(ENVELOPE, MAIL)
         assert report.accepted == (TO,)
         assert report.error is None
 
