@@ -376,7 +376,7 @@ def test_debug_output_shows_no_password(capsys: pytest.CaptureFixture[str]) -> N
 def test_a_time_out_is_a_timeout_error() -> None:
     with ScriptedServer() as server:
         server.silent("NOOP")
-        smtp = mailbridge.SMTP(server.host, server.port, timeout=0.1)
+        smtp = mailbridge.SMTP(server.host, server.port, timeout=0.4)
         with pytest.raises(TimeoutError) as caught:
             smtp.noop()
         assert isinstance(caught.value, smtplib.SMTPServerDisconnected)

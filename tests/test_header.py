@@ -160,7 +160,8 @@ def test_a_hostile_text_takes_no_time(text: str) -> None:
     for write in (header.text, lambda name, value: header.addresses(name, [value])):
         with contextlib.suppress(NotCovered):
             write("To", text)
-    assert time.process_time() - start < 0.5
+    # Some hundredths; what takes the square of the length takes minutes on a slow machine.
+    assert time.process_time() - start < 5
 
 
 def test_identifiers_and_dates() -> None:

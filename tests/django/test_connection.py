@@ -283,7 +283,7 @@ def test_a_silent_server(backend: Make, smtpd: ScriptedServer) -> None:
     start = time.monotonic()
     with pytest.raises(exceptions.ReplyTimeout) as caught:
         backend(timeout=0.3).send_messages([message()])
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 10
     assert isinstance(caught.value, TimeoutError)
     assert isinstance(caught.value, smtplib.SMTPServerDisconnected)
 

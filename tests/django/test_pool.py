@@ -311,7 +311,7 @@ def test_a_child_finds_the_lock_of_a_shared_backend_free(
     child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(5)  # a deadlock ends the child
+        signal.alarm(20)  # a deadlock ends the child
         os._exit(0 if shared.send_messages([message("child@example.com")]) == 1 else 2)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     go_on.set()

@@ -238,7 +238,7 @@ def test_early_refusal(way: str, early: str, then: str, monkeypatch: pytest.Monk
         with pytest.raises(mailbridge.MessageRefused, match=early[10:]) as caught:
             transport(server, timeout=patience).send(ENVELOPE, big * 150_000)
         done.set()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9
     report = caught.value.report
     assert (report.refused if early[0] == "5" else report.deferred) == (TO,)
     assert not caught.value.session_usable
@@ -344,7 +344,7 @@ def test_421_at_each_step_of_a_group(verb: str) -> None:
         sender = transport(server)
         with pytest.raises(mailbridge.MailError, match="going down") as caught:
             sender.send(ENVELOPE, CONTENT)
-        assert left.wait(2)
+        assert left.wait(4)  # Before any time-out.
         verbs = [line.split()[0] for line in server.peers[0].commands]
         assert {"RSET", "QUIT"}.isdisjoint(verbs)
         assert caught.value.report.not_attempted == (TO,)

@@ -190,13 +190,20 @@ def test_interrupt_while_waiting_for_a_place(smtpd: ScriptedServer) -> None:
     before = signal.signal(signal.SIGUSR1, interrupt)
     main = threading.main_thread().ident
     assert main is not None
-    timer = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGUSR1))
+
+    def interrupt_when_it_waits() -> None:
+        until = time.monotonic() + PATIENCE
+        while not pool._queue and time.monotonic() < until:
+            pass
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    interrupter = threading.Thread(target=interrupt_when_it_waits)
     try:
-        timer.start()
+        interrupter.start()
         with pytest.raises(KeyboardInterrupt):
             sender.send(ENVELOPE, CONTENT)
     finally:
-        timer.join()
+        interrupter.join()
         signal.signal(signal.SIGUSR1, before)
     pool.release(lease)
     started = time.monotonic()

@@ -283,9 +283,9 @@ def test_silent_port(smtpd: ScriptedServer) -> None:
     """A silent port: the greeting's time-out, with the hint that TLS may be wanted."""
     smtpd.silent("GREETING")
     with pytest.raises(TimeoutError, match=r"465.*tls='implicit'"):
-        client(smtpd, timeout=0.2)
+        client(smtpd, timeout=0.4)
     with pytest.raises(mailbridge.ReplyTimeout, match=f":{smtpd.port}, greeting") as caught:
-        transport(smtpd, timeout=0.2).send(ENVELOPE, CONTENT)
+        transport(smtpd, timeout=0.4).send(ENVELOPE, CONTENT)
     assert caught.value.report.not_attempted == (TO,)
 
 

@@ -118,7 +118,7 @@ def test_other_relays(smtpd: ScriptedServer) -> None:
     with ScriptedServer() as second:
         smtpd.silent("GREETING")
         with pytest.raises(ReplyTimeout, match=SAYS):
-            hurried(smtpd, relays=[transport(second).relay]).send(ENVELOPE, CONTENT)
+            hurried(smtpd, LATER, relays=[transport(second).relay]).send(ENVELOPE, CONTENT)
         assert second.connections == 0
 
 
@@ -225,9 +225,9 @@ def test_what_is_no_deadline(wrong: object) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 2])
 def test_each_mail_of_a_batch_has_its_own(smtpd: ScriptedServer, concurrency: int) -> None:
-    smtpd.delay("CONTENT", 0.2)
+    smtpd.delay("CONTENT", 0.3)
     mails = [(ENVELOPE, CONTENT)] * 5
-    reports = hurried(smtpd, 0.9).send_many(mails, concurrency=concurrency)
+    reports = hurried(smtpd, 1.3).send_many(mails, concurrency=concurrency)
     assert [report.accepted for report in reports] == [(TO,)] * 5
 
 

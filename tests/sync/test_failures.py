@@ -80,7 +80,7 @@ def test_silence_before_the_content(smtpd: ScriptedServer, verb: str) -> None:
     """No answer at any step: a time-out that is also TimeoutError, nobody attempted."""
     smtpd.silent(verb)
     with pytest.raises(mailbridge.ReplyTimeout) as caught:
-        transport(smtpd, timeout=0.2).send(ENVELOPE, CONTENT)
+        transport(smtpd, timeout=0.4).send(ENVELOPE, CONTENT)
     assert isinstance(caught.value, TimeoutError)
     assert caught.value.report.not_attempted == (TO,)
     assert caught.value.retryable
@@ -90,7 +90,7 @@ def test_silence_before_the_content(smtpd: ScriptedServer, verb: str) -> None:
 def test_timeout_is_a_timeout_error(smtpd: ScriptedServer) -> None:
     """Timeout: TimeoutError and SMTPServerDisconnected; closed, so no late reply is mispaired."""
     smtpd.silent("NOOP")
-    smtp = client(smtpd, timeout=0.2)
+    smtp = client(smtpd, timeout=0.4)
     with pytest.raises(TimeoutError) as caught:
         smtp.noop()
     assert isinstance(caught.value, mailbridge.SMTPServerDisconnected)
@@ -269,9 +269,9 @@ def test_silence_after_the_dot(smtpd: ScriptedServer) -> None:
     """Timeout after the dot: told apart from "never sent", and still a TimeoutError."""
     smtpd.silent("CONTENT")
     with pytest.raises(mailbridge.DeliveryInDoubtTimeout) as caught:
-        transport(smtpd, final_reply_timeout=0.2).send(BOTH, CONTENT)
+        transport(smtpd, final_reply_timeout=0.4).send(BOTH, CONTENT)
     assert caught.value.report.in_doubt == (TO, CC)
-    smtp = client(smtpd, timeout=0.2)
+    smtp = client(smtpd, timeout=0.4)
     with pytest.raises(TimeoutError) as caught:
         smtp.sendmail(SENDER, TO, CONTENT)
     assert isinstance(caught.value, mailbridge.DeliveryInDoubt)

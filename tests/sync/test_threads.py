@@ -45,7 +45,7 @@ def _in_thread(function) -> list[object]:
     results: list[object] = []
     thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
     thread.start()
-    thread.join(3)
+    thread.join(10)
     return results
 
 

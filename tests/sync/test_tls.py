@@ -288,10 +288,10 @@ def test_plain_server_where_tls_was_expected(smtpd: ScriptedServer, ca: TestCA) 
 def test_tls_server_where_plain_was_expected(tls_server: ScriptedServer) -> None:
     """A server that speaks TLS where plain was expected: the greeting's time-out has the hint."""
     with pytest.raises(mailbridge.ReplyTimeout, match="tls='implicit'") as caught:
-        transport(tls_server, timeout=0.2).send(ENVELOPE, CONTENT)
+        transport(tls_server, timeout=0.4).send(ENVELOPE, CONTENT)
     assert caught.value.report.not_attempted == (TO,)
     with pytest.raises(TimeoutError, match="465"):
-        client(tls_server, timeout=0.2)
+        client(tls_server, timeout=0.4)
     assert heard(tls_server) == []
 
 
