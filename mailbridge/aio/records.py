@@ -10,6 +10,13 @@ import ssl
 
 # As much as a record holds, and a few of them.
 BLOCK = 64 * 1024
+# RFC 8446 section 5.1: what a record holds at the most, and is given before there is another.
+RECORD = 16 * 1024
+
+
+def last_record(octets: int) -> int:
+    """How many of so many octets are in the last record that they are sealed in."""
+    return (octets - 1) % RECORD + 1
 
 
 class Records:

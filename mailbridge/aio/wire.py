@@ -21,7 +21,7 @@ from ..link import Link
 from ..protocol.command import Quit
 from ..tls import handshake_error, inspect
 from .connect import SourceAddress, open_socket
-from .records import BLOCK, Records
+from .records import BLOCK, Records, last_record
 from .timer import Timer
 
 
@@ -202,8 +202,8 @@ class Wire(Link, asyncio.Protocol):
             return  # It failed; `connection_lost` says why.
         left = transport.get_write_buffer_size()
         if left:
-            # Of a record nothing can be read before its end is there.
-            self._held = min(left, octets) if self._records is None else 1
+            # Of a record nothing can be read before its end is there; others may have left.
+            self._held = min(left, octets) if self._records is None else last_record(octets)
             self.session.sent(octets - self._held)
             # One time-out for each block (RFC 5321 section 4.5.3.2.5).
             self._timer.set(shortest(self.timeouts.reply, self._limit))
@@ -348,6 +348,8 @@ class Wire(Link, asyncio.Protocol):
         answer = records.to_send()
         if answer and self._transport is not None:
             self._transport.write(answer)
+            # It may be all that the transport holds from now on.
+            self.session.sending(self._held)
 
     def _connected(self) -> asyncio.Transport:
         if self._transport is None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mailbridge import AsyncTransport
+from mailbridge.aio.records import RECORD, Records
+from mailbridge.aio.timer import Timer
 from mailbridge.aio.wire import Wire
+from mailbridge.options import Timeouts
+from mailbridge.protocol.command import Command, Content
+from mailbridge.protocol.mail import Group
+from mailbridge.protocol.session import Session
 from mailbridge.testing import ScriptedServer
 from tests.aio.facade import Loop
 from tests.sync.support import CONTENT, ENVELOPE, TO, transport
@@ -75,6 +82,82 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[Reluctant], None]]:
     monkeypatch.setattr(Wire, "connection_made", connection_made)
     monkeypatch.setattr(Wire, "data_received", data_received)
     return instead
+
+
+class Full:
+    """A transport whose kernel takes nothing any more."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+    def write(self, data: bytes) -> None:
+        self.held += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.held
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        pass
+
+
+class Sealed(Records):
+    """TLS after the handshake, that has `answer` to say to what comes."""
+
+    answer = b""
+
+    def __init__(self) -> None:
+        pass
+
+    def sealed(self, data: bytes | memoryview) -> bytes:
+        return bytes(data) + b"tag"
+
+    def plain(self) -> bytes:
+        return b""
+
+    def to_send(self) -> bytes:
+        return self.answer
+
+    eof = False
+
+
+def written(loop: Loop, *commands: Command) -> Wire:
+    """A wire in TLS that has given its transport these commands."""
+
+    async def main() -> Wire:
+        wire = Wire(Session(), Timeouts(), "mx.example.org")
+        wire._loop = asyncio.get_running_loop()
+        wire._timer = Timer(wire._loop, lambda: None)
+        wire._blocks = deque()
+        wire._transport, wire._records = Full(), Sealed()  # type: ignore[assignment]
+        wire.session.send(*commands)
+        wire._write()
+        wire._timer.stop()
+        return wire
+
+    return loop.run(main())
+
+
+def test_nothing_of_a_record_has_left_before_its_end(loop: Loop) -> None:
+    """Neither has a content, though its end is not the record's; records before it may have."""
+    contents = [Content([b"x" * size + b"\r\n.\r\n"]) for size in (10, RECORD + 1, RECORD)]
+    behind = Group([b"MAIL FROM:<a@example.org>\r\n"])
+    left = [written(loop, each, behind).session.has_left(each) for each in contents]
+    assert left == [False, False, False]
+    first = Content([b"x" * (RECORD - 5) + b"\r\n.\r\n"])
+    assert written(loop, first, behind).session.has_left(first)
+
+
+def test_what_is_behind_an_answer_of_tls_may_have_left(loop: Loop) -> None:
+    content = Content([b"x\r\n.\r\n"])
+    wire = written(loop, content)
+    assert not wire.session.has_left(content)
+    records: Any = wire._records
+    records.answer = b"new keys"
+    wire._unseal(records)
+    assert wire.session.has_left(content)
 
 
 def two_mails(loop: Loop, smtpd: ScriptedServer) -> list[Any]:
