@@ -21,6 +21,9 @@ from example_project.sites import environment
 from mailbridge import Envelope, MailError, Transport
 from mailbridge.testing import ScriptedServer
 
+# A process that loads Django takes a while on a busy machine, and the demo starts some.
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent
 DESK = "desk@example.org"
 ON_A_TERMINAL = re.compile(r"\x1b\[")
@@ -59,7 +62,7 @@ def python(*arguments: str, port: int) -> subprocess.CompletedProcess[str]:
         env=env,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=150,
         check=False,
     )
 
@@ -241,7 +244,7 @@ def test_the_demo_serves_pages_until_it_is_ended(end: signal.Signals) -> None:
                 assert fill_in(url, GONE, "Hello.").path == "/sent/"
             process.send_signal(end)
             assert "stopped" in process.stdout.read()
-            assert process.wait(10) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# A pytest of its own with every plugin takes a while on a busy machine.
+pytestmark = pytest.mark.timeout(180)
+
 ROOT = Path(__file__).parent.parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 # As in tests/conftest.py: there may be no entry points, or not yet all.
