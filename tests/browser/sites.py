@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +19,7 @@ from werkzeug.serving import make_server
 from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Attachment, Mail, Message
 from mailbridge_flask.preview import blueprint
+from tests.serving import serving
 
 File = tuple[str, str, bytes]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
@@ -45,15 +45,10 @@ class Site(ABC):
         with (
             self.settings(),
             make_server("127.0.0.1", 0, noting, threaded=True) as server,
+            serving(server),
         ):
             self.url = f"http://127.0.0.1:{server.server_port}/"
-            thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-            thread.start()
-            try:
-                yield
-            finally:
-                server.shutdown()
-                thread.join()
+            yield
 
     @abstractmethod
     def application(self) -> Application: ...

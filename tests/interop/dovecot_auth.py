@@ -10,35 +10,23 @@ from __future__ import annotations
 import base64
 import hmac
 import socketserver
-import threading
-from collections.abc import Generator, Mapping
-from typing import Self
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+
+from tests.serving import serving
 
 CHALLENGE = b"<1896.697170952@mx.example.test>"
 # A mechanism yields challenges, is sent responses, and returns the user's name, or None.
 Mechanism = Generator[bytes, bytes, str | None]
 
 
-class DovecotAuth:
-    """The server, on a loopback port, in a thread, for the length of a ``with`` block."""
-
-    def __init__(self, users: Mapping[str, str]) -> None:
-        self._server = _Server(("127.0.0.1", 0), _Connection)
-        self._server.users = {name: password.encode() for name, password in users.items()}
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-
-    @property
-    def port(self) -> int:
-        return self._server.server_address[1]
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+@contextmanager
+def dovecot_auth(users: Mapping[str, str]) -> Iterator[int]:
+    """The server for the length of a ``with`` block, on a loopback port, which it yields."""
+    with _Server(("127.0.0.1", 0), _Connection) as server:
+        server.users = {name: password.encode() for name, password in users.items()}
+        with serving(server):
+            yield server.server_address[1]
 
 
 class _Server(socketserver.ThreadingTCPServer):

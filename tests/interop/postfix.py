@@ -36,7 +36,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.interop.dovecot_auth import DovecotAuth
+from tests.interop.dovecot_auth import dovecot_auth
 
 HOST = "127.0.0.1"
 # Debian keeps the programs of the administrator out of an ordinary user's PATH.
@@ -260,8 +260,7 @@ def start_postfix(
         if tls is not None:
             main_cf += _tls_settings(top, *tls)
         if users is not None:
-            auth = stack.enter_context(DovecotAuth(users))
-            main_cf += _auth_settings(auth.port)
+            main_cf += _auth_settings(stack.enter_context(dovecot_auth(users)))
         main_cf += "".join(f"{name} = {value}\n" for name, value in (settings or {}).items())
         (top / "conf/main.cf").write_text(main_cf)
         for name, text in {**ACCESS, "store": STORE}.items():

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import socketserver
-import threading
 from collections import Counter
 from collections.abc import Iterator
 
@@ -13,6 +11,7 @@ import pytest
 import mailbridge
 from mailbridge import Envelope, Relay, RetryPolicy, Transport
 from tests.interop.postfix import Postfix, start_postfix, without_trace
+from tests.serving import serving
 
 SENDER = "me@example.org"
 CONTENT = b"From: me@example.org\r\nSubject: x\r\n\r\n.one dot\r\n"
@@ -50,14 +49,11 @@ class PolicyRequests(socketserver.StreamRequestHandler):
 
 @pytest.fixture(scope="module")
 def greylisting(postfix_installed: None) -> Iterator[Postfix]:
-    with Policy() as policy, contextlib.ExitStack() as stack:
-        thread = threading.Thread(target=policy.serve_forever, args=(0.05,))
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(policy.shutdown)
+    with Policy() as policy, serving(policy):
         host, port = policy.server_address[:2]
         service = f"check_policy_service inet:{host}:{port}"
-        yield stack.enter_context(start_postfix(settings={"smtpd_recipient_restrictions": service}))
+        with start_postfix(settings={"smtpd_recipient_restrictions": service}) as postfix:
+            yield postfix
 
 
 def transport(server: Postfix, retry: RetryPolicy | None = None, **options: object) -> Transport:
