@@ -166,12 +166,13 @@ def test_families_take_turns_and_each_address_is_named(
 
 
 def test_the_error_is_the_one_that_tells_most(
-    addresses: Addresses, closed_port: int, silent_port: int
+    addresses: Addresses, closed_port: int, silent_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A source address that does not fit one family; a port that nothing listens on."""
     addresses(("::1", closed_port), ("127.0.0.1", closed_port))
     with pytest.raises(mailbridge.ConnectRefused, match=r"::1 \(.*family.*127\.0\.0\.1 \(Conn"):
         SMTP("mail.invalid", timeout=5, source_address=("127.0.0.1", 0))
+    monkeypatch.setattr(connect, "ATTEMPT_DELAY", 0.01)
     addresses(("127.0.0.1", silent_port), ("127.0.0.1", closed_port))
     with pytest.raises(mailbridge.ConnectTimeout, match=r"refused\), 127\.0\.0\.1 \(no answer\)"):
         SMTP("mail.invalid", timeout=0.4)
