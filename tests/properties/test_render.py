@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import email.policy
+from email.headerregistry import Address
 from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.utils.encoding import punycode
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import tests.django.conftest  # noqa: F401 - configures the settings
@@ -69,7 +70,8 @@ def check_meaning(message: EmailMessage, our_content: bytes, their_content: byte
             # Its parser makes new spaces in names that take more than one encoded word.
             assert isinstance(says, list)
             assert older_meaning(our_content, name) == [
-                (each[0], "@".join(each[1:])) for each in says
+                (display, Address(username=local, domain=domain).addr_spec)
+                for display, local, domain in says
             ]
 
 
@@ -106,7 +108,13 @@ def build(kind: type[EmailMessage] = EmailMultiAlternatives, **values: Any) -> E
     return message
 
 
+# A local part that is quoted, beside a name that takes two encoded words.
+ODD = '"john doe"@example.org'
+LONG = "AAAAAä AAAAA.ä漢 AAAAAAAAA AAAAAAAA. <0@example.org>"
+
+
 @given(headers_only)
+@example({"subject": "", "from_email": "0@example.org", "to": [ODD, LONG]})
 @many
 def test_usual_headers(values: dict[str, Any]) -> None:
     check(build(EmailMessage, **values))
