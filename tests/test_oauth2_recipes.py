@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import pickle
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -173,9 +174,8 @@ def here(code: str, account: Path, endpoint: TokenEndpoint, smtpd: ScriptedServe
         "smtp.office365.com": smtpd.host,
         "587": str(smtpd.port),
     }
-    for old, new in replaced.items():
-        code = code.replace(old, new)
-    return code
+    # In one go: a port or a path that is put in may itself hold one of these.
+    return re.sub("|".join(map(re.escape, replaced)), lambda found: replaced[found[0]], code)
 
 
 @pytest.fixture
