@@ -21,10 +21,10 @@ from ..errors import (
 )
 from ..report import DeliveryReport, Phase, State
 from .command import Bdat, Command, Content, Data, Need, Quit
-from .content import CHUNK, PIECE, Body, Chunks, wire_of
+from .content import CHUNK, Body, Chunks, wire_of
 from .dialogue import reset
 from .express import express, is_ordinary
-from .group import ask_in_turn, begin, group_of, hear_group, is_granted, judge_envelope
+from .group import ask_in_turn, begin, begin_behind, hear_group, is_granted, judge_envelope
 from .reply import Reply
 from .session import Dialogue, Session
 from .transaction import MailTransaction, Told, Witness
@@ -126,11 +126,8 @@ def _behind(session: Session, following: MailTransaction | None, last: bool) -> 
         return ()
     if following is None:
         return (Quit(),) if last else ()
-    if not following.start():
-        return ()
-    following.begun = True
-    # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
-    return (group_of(following, reset=session.chunking),)
+    group = begin_behind(session, following)
+    return () if group is None else (group,)
 
 
 def _unwanted_content(session: Session, mail: MailTransaction) -> Dialogue[None]:
@@ -152,12 +149,12 @@ def _content(
     """The content, the next group or QUIT behind it, and the replies to the content."""
     replies = len(mail.accepted) if session.lmtp else 1
     content: Content | None
-    if mail.by_bdat:
+    if mail.by_bdat and mail.content.size > CHUNK:
         content = yield from _chunks(session, mail, replies)
         if content is None:
             return
     else:
-        content = Content(wire_of(mail.content, dots=True), mail.content.size, replies)
+        content = mail.whole_content(replies)
     if mail.witness is not None:
         yield from _ask_leave(mail, mail.witness)
     session.send(content, *_behind(session, following, last))
@@ -220,10 +217,8 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[B
     None if a chunk was refused: the mail is settled then, no more were sent, and those on their
     way are answered.
     """
-    left, waiting = mail.content.size, 0
-    if left <= PIECE:
-        return Bdat(left, wire_of(mail.content, dots=False), last=True, replies=replies)
-    chunks = Chunks(mail.content)
+    chunks, left = Chunks(mail.content), mail.content.size
+    waiting = 0
     while left > CHUNK or waiting:
         if left > CHUNK and waiting < CHUNKS_IN_FLIGHT:
             session.send(Bdat(CHUNK, chunks.take(CHUNK), last=False))

@@ -6,9 +6,8 @@ Nearly every mail goes this way, so it is one function; what is out of the ordin
 
 from __future__ import annotations
 
-from .command import Bdat, Content
-from .content import CHUNK, wire_of
-from .group import group_of, is_granted
+from .content import CHUNK
+from .group import begin, begin_behind, is_granted
 from .reply import Reply
 from .session import Dialogue, Session
 from .transaction import MailTransaction
@@ -35,8 +34,8 @@ def express(
     heard. Raises as `Session.reply` does.
     """
     if not mail.begun:
-        mail.start()
-        session.send(group_of(mail, reset=session.in_transaction))
+        if not begin(session, mail):
+            return None
         mail.begun = True
         # What is here already answers something else: it is not for this one to write on.
         if not session.has_input:
@@ -44,15 +43,11 @@ def express(
     if not is_granted(session, mail):
         return None
     mail.begun = False
-    body, by_bdat = mail.content, mail.by_bdat
-    wire = wire_of(body, dots=not by_bdat)
-    content = Bdat(body.size, wire, last=True) if by_bdat else Content(wire, body.size)
-    if following is None or not following.start():
+    content = mail.whole_content()
+    group = None if following is None else begin_behind(session, following)
+    if following is None or group is None:
         session.send(content)
         return (yield from session.reply())
-    following.begun = True
-    # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
-    group = group_of(following, reset="chunking" in session.extensions)
     session.send(content, group)
     if not session.has_input:
         yield from session.wait()

@@ -21,6 +21,13 @@ def begin(session: Session, mail: MailTransaction) -> bool:
     return True
 
 
+def begin_behind(session: Session, mail: MailTransaction) -> Group | None:
+    """The group that goes out behind the content of the mail before. None if nobody is left."""
+    mail.begun = bool(mail.start())
+    # After a refused BDAT nothing but RSET is sure (RFC 3030 section 2).
+    return group_of(mail, reset=session.chunking) if mail.begun else None
+
+
 def group_of(mail: MailTransaction, *, reset: bool) -> Group:
     """The group of a round that was started, behind RSET if that is due."""
     lines = mail.lines

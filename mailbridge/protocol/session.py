@@ -281,7 +281,7 @@ class Session:
         if command.logs_in:
             reply, shown = self._parser.without_names(reply)
         self.transcript.note(shown)
-        if not (self._output.has_left(command) or self._awaited_has_left(command, index)):
+        if not self._awaited_has_left(command, index):
             self._check_timing(command, reply)
         if reply.code == 421:
             # RFC 5321 section 3.8: the server closes; what is unanswered never will be.

@@ -9,8 +9,8 @@ from typing import Protocol
 from ..envelope import Address, Envelope
 from ..errors import MailError, MessageRefused
 from ..report import ACCEPTED, CONTENT, DeliveryReport, Phase, RecipientResult, State
-from .command import RSET, Errand
-from .content import Body
+from .command import RSET, Bdat, Content, Errand
+from .content import Body, wire_of
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
 
@@ -94,6 +94,13 @@ class MailTransaction:
             parameters = common if own is None else (*common, *own(path))
             self.lines.append(rcpt_line(path, parameters, utf8))
         return self.lines
+
+    def whole_content(self, replies: int = 1) -> Content:
+        """The content in one command, which is so often answered."""
+        size, wire = self.content.size, wire_of(self.content, dots=not self.by_bdat)
+        if self.by_bdat:
+            return Bdat(size, wire, last=True, replies=replies)
+        return Content(wire, size, replies)
 
     @property
     def unsettled(self) -> Sequence[Address]:

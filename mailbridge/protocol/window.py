@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from ..errors import Disconnected, MessageRefused, ProtocolViolation
 from ..report import Phase, State
-from .command import RSET, Bdat
-from .content import wire_of
+from .command import RSET, Content
 from .delivery import doubt_of
 from .group import hear_group, judge_envelope
 from .mail import Group
@@ -34,7 +33,7 @@ class _Sent:
     """A transaction on its way. `content` is None if it was not sent."""
 
     mail: MailTransaction
-    content: Bdat | None = None
+    content: Content | None = None
     envelope_heard: bool = False
 
 
@@ -82,7 +81,7 @@ class Window:
             self._session.send(self._envelope(mail))
             yield from self._hear_envelope(sent)
             if mail.accepted:
-                content = _content_of(mail)
+                content = mail.whole_content()
                 self._session.send(content)
                 sent.content = content
         except Disconnected as lost:
@@ -90,7 +89,7 @@ class Window:
 
     def add(self, mail: MailTransaction) -> None:
         """Queue one behind those that are on their way. It is written when `take` has to wait."""
-        sent, content = self._append(mail), _content_of(mail)
+        sent, content = self._append(mail), mail.whole_content()
         try:
             self._session.send(self._envelope(mail), content)
             sent.content = content
@@ -179,7 +178,3 @@ class Window:
             mail.envelope.forward_paths, State.NOT_ATTEMPTED, session.phase, None, str(lost)
         )
         session.abandon("the connection was lost")
-
-
-def _content_of(mail: MailTransaction) -> Bdat:
-    return Bdat(mail.content.size, wire_of(mail.content, dots=False), last=True)
