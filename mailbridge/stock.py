@@ -55,7 +55,7 @@ class Lease(Generic[L]):
     def room(self) -> float:
         """How many mails more the connection may carry."""
         session = self.connection.session
-        if session.unusable_because is not None or session.eof:
+        if not session.alive:
             return 0
         extensions = session.extensions
         mail_max = extensions.mail_max if "limits" in extensions else None

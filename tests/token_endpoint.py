@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qsl
+
+from tests.serving import serving
 
 Form = dict[str, str]
 SECONDS = 3600
@@ -34,7 +35,7 @@ class TokenEndpoint:
         self.failure: tuple[int, str] | None = None
         self._server = HTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._running = ExitStack()
 
     @property
     def url(self) -> str:
@@ -53,21 +54,14 @@ class TokenEndpoint:
 
     def stop(self) -> None:
         """Listen no more."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join(10)
-            self._server.server_close()
+        self._running.close()
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._running.callback(self._server.server_close)
+        self._running.enter_context(serving(self._server))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self.stop()
 
 
