@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple, Self
 
-# Seconds. The timer of an event loop may ring a little early.
+# Seconds. A timer may ring a little early, and nothing can be done in so little time.
 GRAIN = 0.005
 
 
@@ -22,8 +22,9 @@ class Deadline(NamedTuple):
 
     @property
     def left(self) -> float:
-        """Seconds until then; 0 when it is over."""
-        return max(0.0, self.at - time.monotonic())
+        """Seconds until then; 0 when it is over, or as good as over."""
+        left = self.at - time.monotonic()
+        return left if left >= GRAIN else 0.0
 
     def __str__(self) -> str:
         return f"the deadline of {self.seconds:g} s for this send"
@@ -38,4 +39,4 @@ def shortest(seconds: float | None, deadline: Deadline | None) -> float | None:
 
 def is_over(deadline: Deadline | None) -> bool:
     """True if there is a deadline, and it has come."""
-    return deadline is not None and deadline.left < GRAIN
+    return deadline is not None and not deadline.left

@@ -22,6 +22,7 @@ from mailbridge import (
     RetryPolicy,
     Transport,
 )
+from mailbridge.deadline import GRAIN, Deadline, is_over
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import LOCK_STEP
@@ -117,9 +118,20 @@ def test_other_tries(smtpd: ScriptedServer) -> None:
 def test_other_relays(smtpd: ScriptedServer) -> None:
     with ScriptedServer() as second:
         smtpd.silent("GREETING")
-        with pytest.raises(ReplyTimeout, match=SAYS):
+        with pytest.raises(ReplyTimeout, match=SAYS) as caught:
             hurried(smtpd, LATER, relays=[transport(second).relay]).send(ENVELOPE, CONTENT)
-        assert second.connections == 0
+        assert caught.value.report.attempts == 1
+        assert caught.value.report.relay == f"127.0.0.1:{smtpd.port}"
+
+
+def test_a_timer_that_rings_a_little_early() -> None:
+    """What says that it is over, and what asks how long there is left, say the same."""
+    almost = Deadline(1, time.monotonic() + GRAIN / 2)
+    assert is_over(almost)
+    assert almost.left == 0
+    later = Deadline.after(10)
+    assert not is_over(later)
+    assert 0 < later.left <= 10
 
 
 def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
