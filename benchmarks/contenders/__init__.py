@@ -28,7 +28,7 @@ Prepare: TypeAlias = Callable[[int], Run]
 
 SENDER = "bench@example.org"
 USER, PASSWORD = "bench", "open sesame"
-MODULES = ("core", "aio", "django_site", "flask_site", "functions", "limit")
+MODULES = ("core", "aio", "django_site", "flask_site", "functions", "limit", "aio_limit")
 CONTENDERS: dict[str, Callable[[Job], AbstractContextManager[Prepare]]] = {}
 
 

@@ -9,8 +9,9 @@ from benchmarks.bench import Bench, Cost, Race, run
 from benchmarks.contenders import Job
 from benchmarks.servers import Missing, address_of
 
-# What no client in Python could be below: see contenders/limit.py.
+# What no client in Python could be below: see contenders/limit.py, and aio_limit.py.
 LIMITS = ("limit.function", "limit.octets")
+LOOP_LIMITS = ("limit.aio.function", "limit.aio.octets", "limit.aio.single")
 
 
 def core(bench: Bench) -> Iterator[Finding]:
@@ -41,7 +42,8 @@ def on_loops(bench: Bench) -> Iterator[Finding]:
     for loop in ("asyncio", "uvloop"):
         job = Job(port=bench.servers.fastest.port, loop=loop)
         ours = ("AsyncTransport.batch", "AsyncTransport.single", "AsyncSMTP.single")
-        race = bench.race(dict.fromkeys((*ours, "aiosmtplib.single", "smtplib.single"), job))
+        peers = ("aiosmtplib.single", "smtplib.single", *LOOP_LIMITS)
+        race = bench.race(dict.fromkeys((*ours, *peers), job))
         yield race.finding(f"{loop}-batch", "AsyncTransport.batch", "aiosmtplib.single")
         yield race.finding(f"{loop}-single", "AsyncTransport.single", "aiosmtplib.single")
 
