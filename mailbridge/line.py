@@ -154,7 +154,11 @@ class Line:
         report.reused = use.messages > 1
         if ahead is not None and ahead.begun:
             self._begun = ahead
-        stale = (lease.reused or report.reused) and is_stale(report, outgoing)
+        stale = (
+            report.error is not None
+            and bool(lease.reused or report.reused)
+            and is_stale(report, outgoing)
+        )
         if room <= 1 or not session.alive:
             self.close()
         return report, stale

@@ -58,6 +58,8 @@ class Session:
         self.sent = self._output.sent
         self.stop_writing = self._output.clear
         self.eof = False
+        #: True while the session goes on: what is unanswered will be answered.
+        self.alive = True
         self._lost: Disconnected | None = None  # while an answer was here
         self.has_input = False  #: True if something was received that no reply was made of yet.
         self._peeked: Reply | None = None
@@ -127,7 +129,7 @@ class Session:
             self._parser.feed(data)
             self.has_input = True
         else:
-            self.eof = True
+            self.eof, self.alive = True, False
 
     def at_content(self) -> bool:
         """True if the next octets to write are content."""
@@ -180,11 +182,6 @@ class Session:
         return self._peeked is not None
 
     @property
-    def alive(self) -> bool:
-        """True if the session goes on: what is unanswered will be answered."""
-        return self.unusable_because is None and not self.eof
-
-    @property
     def usable(self) -> bool:
         """True if another command may be sent on this connection."""
         return self.alive and self.idle
@@ -192,6 +189,7 @@ class Session:
     def abandon(self, why: str) -> None:
         """End the session: its state is not known any more."""
         self.unusable_because = self.unusable_because or why
+        self.alive = False
         login, self.login = self.login, None
         if login is not None:
             login.close()
@@ -212,7 +210,7 @@ class Session:
                 raise closed_by(reply)
             text = "part of a reply" if reply is None else str(reply)
             raise ProtocolViolation(f"the server sent more than was asked for: {text}")
-        if self.eof or self.unusable_because is not None:
+        if not self.alive:
             raise self._ended()
 
     def _ended(self) -> Disconnected:
