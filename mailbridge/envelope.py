@@ -188,15 +188,15 @@ class Envelope:
 
 def parse_reverse_path(text: Address | str | None) -> Address | None:
     """The address of a sender. None and ``<>`` are the null reverse-path."""
-    if text is None or isinstance(text, Address):
-        return text
-    if text == "<>":
+    if type(text) is str and text not in ("", "<>"):
+        return _parse(text)
+    if text is None or text == "<>":
         return None
     if text == "":
         raise AddressError(
             "no sender: give an address, or None for the null reverse-path of notifications"
         )
-    return _parse(text) if type(text) is str else Address.parse(text)
+    return Address.parse(text)
 
 
 def to_ascii_domain(domain: str) -> str:

@@ -78,7 +78,7 @@ class Outgoing:
     @property
     def has_utf8_header(self) -> bool:
         """True if a header field holds octets outside ASCII (RFC 6532)."""
-        return not (self.content.is_ascii or header_of(self.content.pieces()).isascii())
+        return not header_of(self.content.pieces()).isascii()
 
     def only(self, recipients: Iterable[str]) -> Outgoing:
         """The same mail for some of its recipients, and at its first attempt."""
@@ -106,7 +106,8 @@ class Outgoing:
         re-encoded for it, or with the relay's `strict` is not to be, or cannot be signed.
         """
         envelope, content, options = self.envelope, self.content, self.mail_options
-        extensions, utf8_header = session.extensions, self.has_utf8_header
+        extensions = session.extensions
+        utf8_header = not content.is_ascii and self.has_utf8_header
         unreachable: Sequence[Address] = ()
         if utf8_header or envelope.needs_smtputf8:
             if extensions.offers("SMTPUTF8"):

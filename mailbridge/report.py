@@ -162,7 +162,7 @@ class DeliveryReport:
     @property
     def accepted(self) -> tuple[str, ...]:
         """Addresses for which the server took responsibility."""
-        return self._with(State.ACCEPTED)
+        return self._with(ACCEPTED)
 
     @property
     def refused(self) -> tuple[str, ...]:

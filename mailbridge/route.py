@@ -108,18 +108,19 @@ class Route(Generic[L]):
         deadline: Deadline | None = None,
     ) -> Outgoing:
         """A mail as this transport sends it, with its `esmtp`. Raises InvalidInput."""
-        self._check_number(len(envelope.forward_paths))
+        if self.max_recipients is not None:
+            self._check_number(len(envelope.forward_paths), self.max_recipients)
         if self.esmtp is not None:
             envelope = envelope.asking(self.esmtp)
         return Outgoing(
             envelope, content, mail_options, rcpt_options, on_refused, deadline, self.hooks
         )
 
-    def _check_number(self, recipients: int) -> None:
-        if self.max_recipients is not None and recipients > self.max_recipients:
+    def _check_number(self, recipients: int, most: int) -> None:
+        if recipients > most:
             raise InvalidInput(
-                f"the mail has {recipients} recipients, and max_recipients allows"
-                f" {self.max_recipients}; it was sent to nobody: name fewer, or raise the limit"
+                f"the mail has {recipients} recipients, and max_recipients allows {most};"
+                " it was sent to nobody: name fewer, or raise the limit"
             )
 
     def begin(self, within: float | None = None) -> Deadline | None:

@@ -77,7 +77,8 @@ class Command:
 
     `replies` is how many answer it; `logs_in` is true if they may name the user. `end` is the
     place of its last octet in the stream, None until that is known (see `Output`); `begins` is true
-    for what a server may take for the beginning of a transaction.
+    for what a server may take for the beginning of a transaction. `ahead` is what is left once
+    `take_piece` was called, None if nothing is.
     """
 
     __slots__ = ("end", "wire")
@@ -90,9 +91,14 @@ class Command:
     replies: int = 1
 
     end: int | None
+    ahead: bytes | None = None
 
     def __init__(self, *words: str | bytes) -> None:
         self.wire = command_line(*words)
+
+    def take_piece(self) -> bytes:
+        """The next octets to write: all of them, but of a content."""
+        return self.wire
 
     def phase_at(self, index: int) -> Phase | None:
         """The phase that its reply of this number belongs to."""
@@ -176,7 +182,6 @@ class Content(Command):
     """What follows DATA: the stuffed content, whole or in pieces, which ends in the final dot.
 
     `size` in octets is for the transcript; `replies` is 1, or LMTP's number of recipients.
-    `ahead` is the next piece, None once every one was taken.
     """
 
     __slots__ = ("_pieces", "ahead", "begun", "last", "replies", "size")
@@ -188,7 +193,6 @@ class Content(Command):
     ) -> None:
         self.wire = b""
         self._pieces: Iterator[bytes] | None = None
-        self.ahead: bytes | None
         if isinstance(content, bytes):
             self.ahead = content
         else:
@@ -226,6 +230,15 @@ class Bdat(Content):
 
     def shown_lines(self) -> list[str]:
         return [f"BDAT {self.size}{' LAST' if self.last else ''} (content)"]
+
+
+class Octets(Command):
+    """Octets of the caller's own, which are no command."""
+
+    __slots__ = ()
+
+    def __init__(self, wire: bytes) -> None:
+        self.wire = wire
 
 
 class Rset(Command):

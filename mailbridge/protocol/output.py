@@ -10,10 +10,10 @@ from .content import PIECE
 
 
 class Output:
-    """A queue of commands and octets. Content is drawn from it piece by piece."""
+    """A queue of commands. Content is drawn from it piece by piece."""
 
     def __init__(self) -> None:
-        self._queue: deque[bytes | Command] = deque()
+        self._queue: deque[Command] = deque()
         # Octets taken out to be written; written; and those that may have left: the kernel has
         # them, or is about to be given them.
         self._taken = self._sent = self._left = 0
@@ -30,10 +30,6 @@ class Output:
                 command.end = None
                 self._queue.append(command)
 
-    def put_raw(self, data: bytes) -> None:
-        """Queue octets that are no command."""
-        self._queue.append(data)
-
     def take(self) -> bytes:
         """The next octets to write, about PIECE at the most; empty if there are none.
 
@@ -42,20 +38,13 @@ class Output:
         queue, size = self._queue, 0
         chunks: list[bytes] = []
         while queue and size < PIECE:
-            item = queue[0]
-            if isinstance(item, bytes):
-                chunk, whole = item, True
-            elif isinstance(item, Content):
-                chunk = item.take_piece()
-                whole = item.ahead is None
-            else:
-                chunk, whole = item.wire, True
+            command = queue[0]
+            chunk = command.take_piece()
             size += len(chunk)
             chunks.append(chunk)
-            if whole:
+            if command.ahead is None:
                 queue.popleft()
-                if not isinstance(item, bytes):
-                    item.end = self._taken + size
+                command.end = self._taken + size
         self._taken += size
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -181,16 +181,17 @@ class ReplyParser:
         lines = self._lines
         if self._texts or len(lines) < count:
             return None
-        replies = []
-        for line in islice(lines, count):
-            reply = self._known.get(line) or self._of_one_line(line)
-            if reply is None:
+        replies, known = [], self._known
+        for line in lines if len(lines) == count else islice(lines, count):
+            reply = known.get(line) or self._of_one_line(line)
+            if reply is None or reply.code >= 400:
                 return None
             replies.append(reply)
-            if reply.code >= 300 and len(replies) < count:
-                return None
         if replies[-1].code // 100 != last:
             return None
+        for reply in replies[:-1]:
+            if reply.code >= 300:
+                return None
         for _ in replies:
             lines.popleft()
         return replies

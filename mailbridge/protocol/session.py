@@ -14,7 +14,7 @@ from typing import TypeAlias, TypeVar
 from ..errors import Disconnected, ProtocolViolation
 from ..report import Phase
 from .channel import Channel
-from .command import Command, Content, Errand, Greeting, Need, Raw, Unprompted
+from .command import Command, Content, Errand, Greeting, Need, Octets, Raw, Unprompted
 from .effects import EFFECTS
 from .extension import Extensions
 from .mail import Group
@@ -107,7 +107,7 @@ class Session:
 
     def send_raw(self, data: bytes) -> None:
         """Queue octets that are no command and that nothing answers by themselves."""
-        self._output.put_raw(data)
+        self._output.put([Octets(data)])
 
     def has_left(self, command: Command) -> bool:
         """True if the last octet of a command that was sent here may have left."""

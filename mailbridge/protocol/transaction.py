@@ -89,11 +89,12 @@ class MailTransaction:
         self.accepted = self.refusals = self.too_many = ()
         self.data_reply = None
         utf8, common, own = self.smtputf8, self.rcpt_parameters, self.rcpt_parameters_of
-        self.lines = [mail_line(self.envelope.reverse_path, self.mail_parameters, utf8, self.size)]
+        lines = [mail_line(self.envelope.reverse_path, self.mail_parameters, utf8, self.size)]
         for path in self.offered:
             parameters = common if own is None else (*common, *own(path))
-            self.lines.append(rcpt_line(path, parameters, utf8))
-        return self.lines
+            lines.append(rcpt_line(path, parameters, utf8))
+        self.lines = lines
+        return lines
 
     def whole_content(self, replies: int = 1) -> Content:
         """The content in one command, which is so often answered."""
