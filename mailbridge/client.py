@@ -14,11 +14,10 @@ from .errors import AuthenticationFailed, Disconnected, MailError, NotSupported
 from .host import check_helo_name, host_and_port, parse_host, split_host_port
 from .link import Link
 from .options import Timeouts
-from .protocol import auth, command
+from .protocol import command
 from .protocol.extension import Extensions
 from .protocol.mail import Mail, Rcpt
 from .protocol.reply import Reply
-from .protocol.sasl import cram_md5_response
 from .protocol.session import Dialogue, Session
 from .secret import Secret
 
@@ -223,12 +222,17 @@ class BaseClient(Generic[L]):
         """CRAM-MD5 for `auth`. The server speaks first."""
         if challenge is None:
             return None
+        # Imported here: few log in, and fewer in this way.
+        from .protocol.sasl import cram_md5_response
+
         return cram_md5_response(str(self.user), Secret(str(self.password)), challenge)
 
     def _exchange(
         self, mechanism: str, authobject: Callable[..., str | None], initial_response_ok: bool
     ) -> Dialogue[Answer]:
         """One AUTH exchange with a mechanism of the caller's own. Raises AuthenticationFailed."""
+        from .protocol import auth
+
         self._login_asked = False
         self._session.guard(names=[self.user or ""])
         first = authobject() if initial_response_ok else None

@@ -141,6 +141,11 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
+def hook(name: str, value: Any) -> Callable[..., Any] | None:
+    """What is called if there is anything: a `function`, or None."""
+    return None if value is None else function(name, value)
+
+
 def _resolved(path: str) -> Any:
     module, _, name = path.rpartition(".")
     if module and ":" not in path:

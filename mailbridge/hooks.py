@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .calling import acall, call
-from .convert import function
+from .convert import hook
 
 if TYPE_CHECKING:
     from .envelope import Address
@@ -30,11 +30,6 @@ class Handover(NamedTuple):
 
 #: Called with a Handover. What it returns is awaited if need be, and otherwise ignored.
 Hook = Callable[[Handover], Any]
-
-
-def hook(name: str, value: Any) -> Hook | None:
-    """The hook of that name, a callable or its dotted path. Raises OptionError."""
-    return None if value is None else function(name, value)
 
 
 class Hooks(NamedTuple):

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from . import fields
 from .envelope import Address
 from .errors import AddressError, InvalidInput
 
@@ -38,6 +37,9 @@ class Flattened(NamedTuple):
 
         Raises InvalidInput for a header field that is none, or would be more than one.
         """
+        # Imported here: what is sent is mostly written already.
+        from . import fields
+
         message, policy = self.message, self.message.policy
         if utf8:
             message, policy = _in_utf8(message)
@@ -61,6 +63,8 @@ def flattened(
     The Resent- fields come first, if there is one set of them (RFC 5322 section 3.6.6).
     Raises InvalidInput for more sets, AddressError if there is no sender.
     """
+    from . import fields  # Imported here: as above.
+
     dates = message.get_all("Resent-Date")
     if dates is not None and len(dates) > 1:
         raise InvalidInput("message has more than one 'Resent-' header block")

@@ -5,23 +5,24 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable, Sequence
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from .deadline import Deadline
 from .envelope import Address, Envelope
 from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
-from .hooks import Handover, Hooks, Witness
 from .message import header_of, message_id
 from .options import Relay
 from .protocol.content import Binary, Body, Prefixed, body
 from .protocol.mail import Mail, Rcpt, check_parameters
-from .protocol.parameters import check_offered
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .protocol.transcript import Transcript
 from .report import DeliveryReport, OnRefused, Phase, RecipientResult, State
 from .sendmail import parameter_name, plan
+
+if TYPE_CHECKING:
+    from .hooks import Hooks
 
 logger = logging.getLogger("mailbridge")
 
@@ -128,6 +129,9 @@ class Outgoing:
             content = Prefixed(relay.dkim.sign(b"".join(content.pieces())), content)
         esmtp = envelope.esmtp
         if esmtp is not None:
+            # Imported here: few ask for anything.
+            from .protocol.parameters import check_offered
+
             check_offered(esmtp, extensions)
             options = (*options, *esmtp.mail_parameters())
         mail = plan(session, envelope, content, options, self.rcpt_options)
@@ -140,6 +144,9 @@ class Outgoing:
             reason = "needs SMTPUTF8, not offered here"
             mail.settle(unreachable, State.REFUSED, None, reason=reason)
         if self.hooks is not None:
+            # Imported here: few keep a ledger.
+            from .hooks import Handover, Witness
+
             told = self.message_id, envelope.sender, (), relay.address, self.attempt
             mail.witness = Witness(self.hooks, Handover(*told))
         return mail

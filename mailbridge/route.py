@@ -12,7 +12,6 @@ from .convert import limit, seconds
 from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
-from .hooks import Hook, Hooks
 from .link import Link
 from .observe import Observer, observers, tell
 from .options import Relay, RetryPolicy
@@ -23,6 +22,7 @@ from .stock import Lease
 
 if TYPE_CHECKING:
     from .esmtp import Esmtp
+    from .hooks import Hook, Hooks
 
 L = TypeVar("L", bound=Link)
 
@@ -61,7 +61,7 @@ class Route(Generic[L]):
         self.round_robin = round_robin
         self.deadline = seconds("deadline", deadline)
         self.max_recipients = limit("max_recipients", max_recipients)
-        self.hooks = Hooks.of(before_final_dot, after_reply)
+        self.hooks = _hooks(before_final_dot, after_reply)
         self.esmtp = None if esmtp is None else _esmtp(esmtp)
         self.on_report = observers(on_report)
         self.name = name
@@ -218,6 +218,15 @@ class Route(Generic[L]):
         except MailError as error:
             return not_attempted(outgoing, error, stock.relay)
         return report
+
+
+def _hooks(before_final_dot: Hook | str | None, after_reply: Hook | str | None) -> Hooks | None:
+    if before_final_dot is None and after_reply is None:
+        return None
+    # Imported here: few keep a ledger.
+    from .hooks import Hooks
+
+    return Hooks.of(before_final_dot, after_reply)
 
 
 def _esmtp(given: Esmtp | Mapping[str, Any]) -> Esmtp:

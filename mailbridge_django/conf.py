@@ -20,8 +20,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 import mailbridge
 from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret
-from mailbridge.convert import boolean, limit, seconds, words
-from mailbridge.hooks import Hook, hook
+from mailbridge.convert import boolean, hook, limit, seconds, words
 from mailbridge.host import check_helo_name
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
@@ -33,6 +32,7 @@ from .relays import Key, key_of, relay_from
 
 if TYPE_CHECKING:
     from mailbridge import Esmtp
+    from mailbridge.hooks import Hook
 
     from .backends.smtp import EmailBackend
 

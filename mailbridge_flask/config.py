@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mailbridge
 from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
-from mailbridge.convert import limit, seconds, words
-from mailbridge.hooks import Hook, hook
+from mailbridge.convert import hook, limit, seconds, words
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 from mailbridge.url import contradicted
@@ -19,6 +18,7 @@ from . import headers
 
 if TYPE_CHECKING:
     from mailbridge import Esmtp
+    from mailbridge.hooks import Hook
 
 
 def setting_of(option: str) -> str:

@@ -10,7 +10,7 @@ import atexit
 import threading
 import time
 
-from .. import logins, opening, stock
+from .. import opening, stock
 from ..deadline import Deadline
 from ..errors import MailError
 from ..options import Relay
@@ -121,7 +121,7 @@ def open_connection(
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
     """
-    logins.check(relay)
+    opening.check_login(relay)
     connection = Connection(**opening.terms(relay))
     connection.session.transcript.listener = listener
     try:

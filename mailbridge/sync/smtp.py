@@ -13,9 +13,8 @@ from collections.abc import Callable, Sequence
 from ..client import DEFAULT, Answer, Timeout, answer
 from ..errors import MailError
 from ..message import flattened
-from ..protocol import auth, delivery, dialogue
+from ..protocol import delivery, dialogue
 from ..protocol.content import Buffer, canonical
-from ..protocol.sasl import Credentials
 from ..secret import Secret
 from ..sendmail import Submission
 from ..tls import tls_context
@@ -136,6 +135,10 @@ class SMTP(Client):
         Raises SMTPAuthenticationError if the server refuses, SMTPNotSupportedError if it has no
         AUTH, SMTPException if no mechanism is common, SMTPHeloError.
         """
+        # Imported here: a server of the same network mostly takes mail without a login.
+        from ..protocol import auth
+        from ..protocol.sasl import Credentials
+
         credentials = Credentials(user, Secret(password))
         self.user, self._password = user, Secret(password)
         user = password = "***"
