@@ -20,10 +20,13 @@ from mailbridge.protocol.reply import Reply, ReplyParser
 from mailbridge.report import Phase
 
 
-class Wire(asyncio.Protocol):
+class Wire(asyncio.BufferedProtocol):
     """A connection that calls back when so many lines have come."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._create_future = loop.create_future
+        # Read into again and again: what is made anew for each read is for asyncio 256 KiB.
+        self._buffer = memoryview(bytearray(65536))
         self._said = b""
         # The greeting may come before the first command goes out: it waits for that one's reply.
         self._lines = 2
@@ -37,8 +40,11 @@ class Wire(asyncio.Protocol):
         self._lines, self._then = lines, then
         self._transport.write(octets)
 
-    def data_received(self, data: bytes) -> None:
-        said = self._said + data if self._said else data
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        said = self._said + self._buffer[:nbytes]
         if said.count(b"\n") < self._lines:
             self._said = said
             return
@@ -47,7 +53,7 @@ class Wire(asyncio.Protocol):
 
     def exchange(self, octets: bytes, lines: int) -> asyncio.Future[bytes]:
         """Write. The result are the replies."""
-        future = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bytes] = self._create_future()
         self.send(octets, lines, future.set_result)
         return future
 
@@ -57,7 +63,8 @@ class Wire(asyncio.Protocol):
 
 async def connected(job: Job) -> Wire:
     """A connection that has said EHLO."""
-    _, wire = await asyncio.get_running_loop().create_connection(Wire, job.host, job.port)
+    loop = asyncio.get_running_loop()
+    _, wire = await loop.create_connection(lambda: Wire(loop), job.host, job.port)
     await wire.exchange(b"NOOP\r\n", 2)
     said = await wire.exchange(b"EHLO bench.example.org\r\n", 1)
     while b"\n250 " not in b"\n" + said:

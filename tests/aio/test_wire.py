@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
-from mailbridge import AsyncTransport
+from mailbridge import AsyncSMTP, AsyncTransport
 from mailbridge.aio.records import RECORD, Records
 from mailbridge.aio.timer import Timer
-from mailbridge.aio.wire import Wire
+from mailbridge.aio.wire import READ, Wire
 from mailbridge.options import Timeouts
 from mailbridge.protocol.command import Command, Content
 from mailbridge.protocol.mail import Group
 from mailbridge.protocol.session import Session
 from mailbridge.testing import ScriptedServer
 from tests.aio.facade import Loop
+from tests.sync.servers import Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, TO, transport
 
 END = CONTENT[-6:] + b".\r\n"
@@ -121,6 +122,26 @@ class Sealed(Records):
         return self.answer
 
     eof = False
+
+
+def test_a_reply_may_be_longer_than_what_is_read_at_a_time(loop: Loop) -> None:
+    lines = [b"a line of a long reply " * 3] * (2 * READ // 69)
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("HELP")
+        peer.send(b"".join(b"214-%b\r\n" % line for line in lines) + b"214 end\r\n")
+
+    async def main(port: int) -> tuple[int, bytes]:
+        smtp = AsyncSMTP("127.0.0.1", port)
+        await smtp.connect("127.0.0.1", port)
+        try:
+            return await smtp.docmd("HELP")
+        finally:
+            smtp.close()
+
+    with RawServer(dialogue) as server:
+        code, text = loop.run(main(server.port))
+    assert (code, text.split(b"\n")) == (214, [*lines, b"end"])
 
 
 def written(loop: Loop, *commands: Command) -> Wire:
