@@ -114,16 +114,8 @@ def inspect(
     checked. Raises CertificateError if it is not.
     """
     certificate = tls.getpeercert(binary_form=True) or b""
-    shown = hashlib.sha256(certificate).hexdigest()
-    # Every pin is compared, and each in constant time.
-    matches = [hmac.compare_digest(shown, pin) for pin in pins]
-    if pins and not any(matches):
-        error = CertificateError(f"the certificate is none that is pinned: its SHA-256 is {shown}")
-        error.advice = (
-            "If the certificate was renewed, make sure of it with who runs the server,"
-            " and set fingerprint"
-        )
-        raise error
+    if pins:
+        _check_pins(certificate, pins)
     context = tls.context
     checked = context.check_hostname and context.verify_mode is ssl.CERT_REQUIRED
     host, _, port = address.rpartition(":")
@@ -135,6 +127,20 @@ def inspect(
         host=host.strip("[]"),
         port=int(port) if port.isdigit() else 0,
     )
+
+
+def _check_pins(certificate: bytes, pins: tuple[str, ...]) -> None:
+    shown = hashlib.sha256(certificate).hexdigest()
+    # Every pin is compared, and each in constant time.
+    matches = [hmac.compare_digest(shown, pin) for pin in pins]
+    if any(matches):
+        return
+    error = CertificateError(f"the certificate is none that is pinned: its SHA-256 is {shown}")
+    error.advice = (
+        "If the certificate was renewed, make sure of it with who runs the server,"
+        " and set fingerprint"
+    )
+    raise error
 
 
 class _Sessions:

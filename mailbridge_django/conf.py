@@ -12,7 +12,8 @@ import os
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import fields, replace
+from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any
 
 import django.core.mail.utils
@@ -22,17 +23,16 @@ import mailbridge
 from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret
 from mailbridge.convert import boolean, hook, limit, seconds, words
 from mailbridge.host import check_helo_name
-from mailbridge.observe import Observer, observers
+from mailbridge.observe import observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
 from mailbridge.url import contradicted
 
 from . import settings
-from .relays import Key, key_of, relay_from
+from .relays import Config, Key, key_of, relay_from
 
 if TYPE_CHECKING:
     from mailbridge import Esmtp
-    from mailbridge.hooks import Hook
 
     from .backends.smtp import EmailBackend
 
@@ -57,32 +57,6 @@ _FILES = ("ca_file", "certfile", "keyfile")
 _CERTIFICATES = (*_FILES, "ca_path", "tls_verify", "ssl_context")
 _LOCAL = Relay(host="localhost")
 _DEFAULTS = {f.name: getattr(_LOCAL, f.name) for f in fields(Relay) if f.name in OWN_OPTIONS}
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a backend was configured with. `own` holds options of `Relay.from_options`."""
-
-    host: str
-    port: int
-    username: str | None
-    password: str | None
-    use_tls: bool
-    use_ssl: bool
-    timeout: float | None
-    ssl_keyfile: str | None
-    ssl_certfile: str | None
-    on_refused: OnRefused = OnRefused.RAISE
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    relays: tuple[Relay, ...] = ()
-    round_robin: bool = False
-    deadline: float | None = None
-    max_recipients: int | None = None
-    esmtp: Esmtp | None = None
-    on_report: tuple[Observer, ...] = ()
-    before_final_dot: Hook | None = None
-    after_reply: Hook | None = None
-    own: dict[str, Any] = field(default_factory=dict)
 
 
 def misconfigured(text: str, alias: str | None) -> ImproperlyConfigured:
@@ -115,9 +89,11 @@ def refuse_unknown(kwargs: Mapping[str, Any], known: Iterable[str] = ()) -> None
 
     Without one Django passes its own arguments to every backend, and those are nobody's mistake.
     """
+    if kwargs.get("alias") is None:
+        return
     ignored = {"alias", "_ignore_unknown_kwargs", *(kwargs.get("_ignore_unknown_kwargs") or ())}
     unknown = [name for name in kwargs if name not in ignored]
-    if unknown and kwargs.get("alias") is not None:
+    if unknown:
         raise misconfigured(unknown_options(unknown, known), kwargs["alias"])
 
 
@@ -133,6 +109,8 @@ def configure(
     own = {name: value for name, value in own.items() if value is not None}
     try:
         if alias is None:
+            if not (given or own) and (said := settings.alone(_of_django)) is not None:
+                return _of_settings(said)
             given, own = _with_settings(given, own)
         django_key, own_key = key_of(given), key_of(own)
         if django_key is None or own_key is None:
@@ -146,7 +124,27 @@ def configure(
 def _known(alias: str | None, django_options: Key, own: Key) -> Config:
     """The configuration of before, if all that it is made of is in the options."""
     given = {name: value for name, _, value in django_options}
-    return _checked(alias, given, {name: value for name, _, value in own})
+    return replace(_checked(alias, given, {name: value for name, _, value in own}), kept=True)
+
+
+_of_django = attrgetter(*DJANGO_OPTIONS.values())
+#: What EMAIL_* said last, and what that came to.
+_last: tuple[tuple[Any, ...], Config] | None = None
+
+
+def _of_settings(said: tuple[Any, ...]) -> Config:
+    """The configuration where EMAIL_* says it all. Each send_mail() asks for it."""
+    global _last
+    last = _last
+    if last is not None and all(map(is_, said, last[0])):
+        return last[1]
+    given = {n: v for n, v in zip(DJANGO_OPTIONS, said, strict=True) if v is not None}
+    key = key_of(given)
+    if key is None:
+        return _checked(None, given, {})
+    config = _known(None, key, ())
+    _last = said, config
+    return config
 
 
 def _with_settings(
@@ -337,7 +335,11 @@ def new_context(backend: EmailBackend) -> ssl.SSLContext:
 def helo_name() -> str | None:
     """This host's name as Django caches it, or None if it is none that a server would accept."""
     # Looked up here, in its module, so that what tests put there is used.
-    name = django.core.mail.utils.DNS_NAME.get_fqdn()
+    return _helo_name(django.core.mail.utils.DNS_NAME.get_fqdn())
+
+
+@functools.lru_cache(maxsize=8)
+def _helo_name(name: str) -> str | None:
     try:
         return check_helo_name(name) if "." in name else None
     except OptionError:

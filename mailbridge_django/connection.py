@@ -218,13 +218,15 @@ def attempt(connection: Any, envelope: Envelope, content: Rendered | Buffer) -> 
     Raises nothing that `sendmail` says of the mail: it is the report's `error`. An OSError that
     is no SMTPException, and any other exception, comes through.
     """
+    if takes_bodies(connection):
+        transport: Transport = connection.transport
+        return transport.attempt(envelope, content, on_refused=transport.on_refused)
     sender, recipients = envelope.sender, list(envelope.recipients)
     given: Rendered | Buffer | bytes = content
     changes: tuple[str, ...] = ()
     try:
-        # Ours takes the content as it is; what was put in place of it, bytes as smtplib's does.
-        if not takes_bodies(connection):
-            given = bytes(content)
+        # What was put in the place of ours takes bytes, as smtplib's does.
+        given = bytes(content)
         if not isinstance(connection, OpenConnection):
             # Not every sendmail knows how to encode a domain, or declares what is 8bit.
             sender, *recipients = (path.decode() for path in _paths(envelope))

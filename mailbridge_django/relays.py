@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from operator import attrgetter, is_
+from typing import TYPE_CHECKING, Any
 
 from django.core.signals import setting_changed
 
-from mailbridge import TLS, PoolOptions, Relay, Timeouts, close_pools, forget_relays
+from mailbridge import (
+    TLS,
+    OnRefused,
+    PoolOptions,
+    Relay,
+    RetryPolicy,
+    Timeouts,
+    close_pools,
+    forget_relays,
+)
 from mailbridge.options import OPTION_NAMES
 from mailbridge.security import DKIM_OPTIONS
 from mailbridge.url import options_of
 
 from . import settings
+
+if TYPE_CHECKING:
+    from mailbridge import Esmtp
+    from mailbridge.hooks import Hook
+    from mailbridge.observe import Observer
+
+    from .backends.smtp import EmailBackend
 
 Key = tuple[tuple[str, type, Any], ...]
 
@@ -23,6 +41,35 @@ _LOOKED_UP = {"ca_file", "ca_path", "certfile", "keyfile", "ssl_context", "token
     *DKIM_OPTIONS,
 }
 _PLAIN = {str, int, float, bool, TLS, Timeouts, PoolOptions}
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a backend was configured with. `own` holds options of `Relay.from_options`."""
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None
+    use_tls: bool
+    use_ssl: bool
+    timeout: float | None
+    ssl_keyfile: str | None
+    ssl_certfile: str | None
+    on_refused: OnRefused = OnRefused.RAISE
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    relays: tuple[Relay, ...] = ()
+    round_robin: bool = False
+    deadline: float | None = None
+    max_recipients: int | None = None
+    esmtp: Esmtp | None = None
+    on_report: tuple[Observer, ...] = ()
+    before_final_dot: Hook | None = None
+    after_reply: Hook | None = None
+    own: dict[str, Any] = field(default_factory=dict)
+    #: True if it is the same for the same options; then `made` has the relays, by HELO name.
+    kept: bool = False
+    made: dict[str | None, tuple[Relay, ...]] = field(default_factory=dict, compare=False)
 
 
 def key_of(options: Mapping[str, Any]) -> Key | None:
@@ -48,6 +95,25 @@ def relay_from(options: Mapping[str, Any]) -> Relay:
 @lru_cache(maxsize=32)
 def _known(key: Key) -> Relay:
     return Relay.from_options({name: value for name, _, value in key})
+
+
+_decides = attrgetter(
+    *("host", "port", "username", "password", "use_tls", "use_ssl", "timeout"),
+    "relays",
+)
+
+
+def as_configured(backend: EmailBackend, config: Config) -> bool:
+    """True if `config` is kept, and nobody has changed what it says of the backend's relays."""
+    options, own = backend.options, config.own
+    return (
+        config.kept
+        # A file is looked at each time.
+        and not (backend.ssl_certfile or backend.ssl_keyfile)
+        and all(map(is_, _decides(backend), _decides(config)))
+        and options.keys() == own.keys()
+        and all(map(is_, options.values(), own.values()))
+    )
 
 
 def _forget_connections(*, setting: str, **kwargs: Any) -> None:

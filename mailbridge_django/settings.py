@@ -69,6 +69,20 @@ def mailers() -> dict[str | None, Mailer]:
     return found
 
 
+def alone(read: Callable[[Any], tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    """What `read` takes from EMAIL_*, if nothing else says where mail goes; None if something may.
+
+    It is what is there now, whoever has changed it, and by whatever means.
+    """
+    holder = settings._wrapped
+    if getattr(holder, "MAILERS", None) is not None or getattr(holder, "MAILBRIDGE", None):
+        return None
+    try:
+        return read(holder)
+    except AttributeError:
+        return None  # Nobody has looked at the settings before.
+
+
 def options() -> Mapping[str, Any]:
     """MAILBRIDGE. Raises ImproperlyConfigured if it is no dictionary."""
     ours = getattr(settings, "MAILBRIDGE", {})

@@ -1,17 +1,21 @@
 """What a client in Python cannot do without: the floors that the others are to be read beside.
 
-Neither is a client. Both can do nothing but succeed: they know no error, no time-out, no server
+None is a client. They can do nothing but succeed: they know no error, no time-out, no server
 that answers in another way. What lies between them and `Transport.batch` is what that costs.
 """
 
 from __future__ import annotations
 
+import base64
 import select
 import socket
 from collections.abc import Iterator
+from email.utils import formatdate, make_msgid
 from functools import partial
+from typing import Any
 
-from benchmarks.contenders import SENDER, Job, Prepare, contender
+from benchmarks.contenders import PASSWORD, SENDER, USER, Job, Prepare, contender
+from benchmarks.contenders.django_site import TEXT, configured
 from mailbridge import DeliveryReport, Envelope, RecipientResult, State
 from mailbridge.message import message_id
 from mailbridge.protocol.content import canonical, has_long_line, stuffed
@@ -108,3 +112,61 @@ def function(job: Job) -> Iterator[Prepare]:
 
     yield lambda n: partial(run, n)
     wire.close()
+
+
+class TLSWire:
+    """A connection with STARTTLS and AUTH PLAIN, in as few flights as there can be."""
+
+    def __init__(self, job: Job, envelope: bytes) -> None:
+        # Blocking, without a time-out: to poll before each read would be another system call.
+        plain = socket.create_connection((job.host, job.port))
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.recv(4096)
+        for command in (b"EHLO bench.example.org\r\n", b"STARTTLS\r\n"):
+            plain.send(command)
+            plain.recv(4096)
+        self._sock = job.context().wrap_socket(plain, server_hostname=job.host)
+        self.exchange(b"EHLO bench.example.org\r\n")
+        login = base64.b64encode(f"\0{USER}\0{PASSWORD}".encode())
+        #: The replies to the login and to the first envelope.
+        self.said = self.exchange(b"AUTH PLAIN %b\r\n%b" % (login, envelope))
+
+    def exchange(self, octets: bytes) -> bytes:
+        """One write and one read, in which all the replies are."""
+        self._sock.send(octets)
+        return self._sock.recv(4096)
+
+    def close(self) -> None:
+        self._sock.close()
+
+
+@contender("limit.send_mail")
+def send_mail(job: Job) -> Iterator[Prepare]:
+    """Django's EmailMessage, written by one template, to a server that takes it.
+
+    No settings are looked at, no addresses parsed, no replies read, and nobody is told.
+    """
+    mail = configured(job, "django")
+    wires: list[TLSWire] = []
+
+    def deliver(message: Any) -> None:
+        sender, recipient = message.from_email.encode(), message.to[0].encode()
+        envelope = b"MAIL FROM:<%b>\r\nRCPT TO:<%b>\r\nDATA\r\n" % (sender, recipient)
+        if wires:
+            wires[0].exchange(envelope)
+        else:
+            wires.append(TLSWire(job, envelope))
+        content = (
+            f"From: {message.from_email}\r\nTo: {', '.join(message.to)}\r\n"
+            f"Subject: {message.subject}\r\nDate: {formatdate()}\r\nMessage-ID: {make_msgid()}\r\n"
+            'MIME-Version: 1.0\r\nContent-Type: text/plain; charset="utf-8"\r\n\r\n'
+        ) + message.body.replace("\n", "\r\n")
+        assert wires[0].exchange(content.encode() + b".\r\n").startswith(b"250")
+
+    def run(n: int) -> None:
+        for _ in range(n):
+            deliver(mail.EmailMessage("Your order", TEXT, SENDER, job.to))
+
+    yield lambda n: partial(run, n)
+    for wire in wires:
+        wire.close()

@@ -92,7 +92,8 @@ def tls(bench: Bench) -> Iterator[Finding]:
     certificates = bench.servers.certificates
     port = address_of(bench.servers.sink).port
     job = Job(port=port, tls="starttls", login=True, ca_file=certificates.ca_file)
-    ours, names = "mailbridge_django.send_mail", ("smtplib.cold", "django.send_mail")
+    ours = "mailbridge_django.send_mail"
+    names = ("smtplib.cold", "django.send_mail", "limit.send_mail")
     yield _first(bench, dict.fromkeys((ours, *names), job)).finding("tls-first", ours, names[0])
     job = Job(port=port, tls="starttls", login=True, ca_file=certificates.bundle)
     race = bench.race(dict.fromkeys((ours, *names), job))

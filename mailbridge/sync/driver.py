@@ -175,8 +175,7 @@ class Connection(Link):
 
     def _read(self, deadline: float | None, seconds: float | None) -> None:
         session, sock = self.session, self.sock or self._connected()
-        if not (session.tls or self._wait(READ, deadline)):
-            # In TLS there may be octets that were read from the socket already.
+        if not (self._holds_octets() or self._wait(READ, deadline)):
             raise self._timed_out(seconds, "for the server's reply")
         while True:
             try:
@@ -194,9 +193,15 @@ class Connection(Link):
             except OSError as exc:
                 raise self._lost(exc) from exc
 
+    def _holds_octets(self) -> bool:
+        """True if there is something to read that the socket does not show any more."""
+        # OpenSSL reads no further than to the end of a record. To wait before one reads costs less
+        # than to read in vain.
+        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
+
     def _look(self) -> None:
         """Take what has arrived already: a 421, the end of the connection, or nothing."""
-        if self.sock is None or not (self.session.tls or self._wait(READ, 0.0)):
+        if self.sock is None or not (self._holds_octets() or self._wait(READ, 0.0)):
             return
         try:
             self.session.receive_data(self.sock.recv(BLOCK))

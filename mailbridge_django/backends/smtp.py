@@ -31,6 +31,7 @@ from ..connection import (
 )
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
+from ..relays import as_configured
 
 logger = logging.getLogger("mailbridge")
 
@@ -66,7 +67,7 @@ class EmailBackend(BaseEmailBackend):
         ssl_certfile: str | os.PathLike[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        own = {name: kwargs.pop(name) for name in conf.OWN_OPTIONS & kwargs.keys()}
+        own = {name: kwargs.pop(name) for name in [*kwargs] if name in conf.OWN_OPTIONS}
         alias = kwargs.get("alias")
         conf.refuse_unknown(kwargs)
         super().__init__(**kwargs)
@@ -74,17 +75,11 @@ class EmailBackend(BaseEmailBackend):
         self.alias: str | None = alias
         self.fail_silently = fail_silently
         given = {
-            "host": host,
-            "port": port,
-            "username": username,
-            "password": password,
-            "use_tls": use_tls,
-            "use_ssl": use_ssl,
-            "timeout": timeout,
-            "ssl_keyfile": ssl_keyfile,
-            "ssl_certfile": ssl_certfile,
-        }
-        config = conf.configure(alias, given, own)
+            "host": host, "port": port, "username": username, "password": password,
+            "use_tls": use_tls, "use_ssl": use_ssl, "timeout": timeout,
+            "ssl_keyfile": ssl_keyfile, "ssl_certfile": ssl_certfile,
+        }  # fmt: skip
+        self._config = config = conf.configure(alias, given, own)
         self.host = config.host
         self.port = config.port
         self.username = config.username
@@ -229,13 +224,20 @@ class EmailBackend(BaseEmailBackend):
         return self._relays(self._own_context())
 
     def _relays(self, context: ssl.SSLContext | None) -> list[mailbridge.Relay]:
+        made, helo_name = self._config.made, conf.helo_name()
+        usual = context is None and as_configured(self, self._config)
+        if usual and helo_name in made:
+            return list(made[helo_name])
         relay = conf.relay_of(self, context)
         if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
         name = relay.local_hostname
         others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
-        return [relay, *(other.treating_content_as(relay) for other in others)]
+        relays = [relay, *(other.treating_content_as(relay) for other in others)]
+        if usual:
+            made[helo_name] = tuple(relays)
+        return relays
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""

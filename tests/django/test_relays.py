@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
@@ -35,6 +36,36 @@ def test_one_relay_for_each_backend_of_the_same_settings() -> None:
     assert (relay.host, other.host) == ("mail.example.org", "mail.example.com")
 
 
+def test_settings_are_noticed_however_they_are_changed() -> None:
+    with override_settings(EMAIL_HOST="a.example", EMAIL_PORT=2525, MAILBRIDGE={}):
+        assert EmailBackend().all_relays()[0].address == "a.example:2525"
+        settings.EMAIL_HOST = "b.example"
+        assert EmailBackend().all_relays()[0].address == "b.example:2525"
+        settings.MAILBRIDGE["strict"] = True
+        assert EmailBackend().all_relays()[0].strict
+        settings.EMAIL_PORT = True
+        with pytest.raises(ImproperlyConfigured, match="True"):
+            EmailBackend()
+        settings.EMAIL_PORT = 2525
+        del settings.MAILBRIDGE["strict"]
+        with override_settings(MAILBRIDGE=["strict"]), pytest.raises(ImproperlyConfigured):
+            EmailBackend()
+        (relay,) = EmailBackend().all_relays()
+        assert (relay.address, relay.strict) == ("b.example:2525", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("host", "b.example"), ("port", 26), ("timeout", 7), ("use_tls", True)]
+)
+def test_attributes_count_as_they_are_now(name: str, value: object) -> None:
+    (before,) = EmailBackend(host="a.example").all_relays()
+    backend = EmailBackend(host="a.example")
+    setattr(backend, name, value)
+    (relay,) = backend.all_relays()
+    assert relay != before
+    assert EmailBackend(host="a.example").all_relays() == [before]
+
+
 def test_what_is_equal_and_not_the_same_is_another_relay() -> None:
     assert relay_from({"host": "localhost", "port": 1}).port == 1
     with pytest.raises(OptionError, match="port"):
@@ -57,6 +88,16 @@ def test_a_file_is_looked_at_each_time(tmp_path: Path) -> None:
         path.unlink()
         with pytest.raises(OptionError):
             relay_from(options)
+
+
+def test_the_file_of_a_setting_is_looked_at_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "certificate.pem"
+    path.touch()
+    with override_settings(EMAIL_USE_TLS=True, EMAIL_SSL_CERTFILE=str(path)):
+        EmailBackend().all_relays()
+        path.unlink()
+        with pytest.raises(ImproperlyConfigured, match="ssl_certfile"):
+            EmailBackend().all_relays()
 
 
 def test_what_a_backend_does_to_its_options_is_not_done_to_the_next() -> None:
