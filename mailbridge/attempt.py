@@ -45,7 +45,7 @@ class Pace(NamedTuple):
     deadline: Deadline | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Converse:
     """A dialogue is to be run over a connection. The result is its own."""
 

@@ -31,7 +31,6 @@ from .convert import (
 from .errors import OptionError
 from .host import check_helo_name, host_and_port, parse_host, parse_port
 from .secret import Secret
-from .url import options_of, unknown_option
 
 if TYPE_CHECKING:
     from .dkim import Signer
@@ -225,9 +224,13 @@ class Relay:
             given = {n: v for n, v in given.items() if n not in ("username", "password")}
         unknown = [name for name in given if name not in OPTION_NAMES]
         if unknown:
+            from .url import unknown_option  # Imported here: it is for somebody's mistake.
+
             raise OptionError(unknown_option(unknown[0], OPTION_NAMES))
         url = given.pop("url", None)
         if url is not None:
+            from .url import options_of  # Imported here: most relays come from named options.
+
             given = {**options_of(url, OPTION_NAMES), **given}
         values = security.with_signer(_pool(_timeouts(given)))
         if "host" not in values:

@@ -25,7 +25,7 @@ DKIM_OPTIONS = {
     f"dkim_{name}": name for name in ("domain", "selector", "key", "headers", "canonicalization")
 }
 _FILES = ("ca_file", "ca_path", "certfile", "keyfile")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = r"[0-9a-f]{64}"
 
 
 def fingerprints(value: Any) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def fingerprints(value: Any) -> tuple[str, ...]:
     found = []
     for item in words("fingerprint", value):
         pin = item.lower().removeprefix("sha256:").replace(":", "")
-        if not _SHA256.fullmatch(pin):
+        if not re.fullmatch(_SHA256, pin):
             raise OptionError(
                 f"fingerprint {item!a} is no SHA-256 digest of 64 hexadecimal digits:"
                 " openssl x509 -noout -fingerprint -sha256 -in certificate.pem"

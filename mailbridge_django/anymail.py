@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
 from django.core.mail import EmailMessage
 
 from mailbridge import DeliveryReport, Phase, RecipientResult, State
@@ -16,11 +15,8 @@ from mailbridge import DeliveryReport, Phase, RecipientResult, State
 def set_status(message: EmailMessage, report: DeliveryReport | None) -> None:
     """Put an AnymailStatus on the message: that of the report, or a new one if there is none yet.
 
-    `message_id` is the Message-ID, `esp_response` the report. Nothing without django-anymail.
+    `message_id` is the Message-ID, `esp_response` the report.
     """
-    # Not is_installed(): mail may be sent by a script that has no app registry.
-    if "anymail" not in apps.app_configs:
-        return
     from anymail.message import AnymailRecipientStatus, AnymailStatus
 
     status: Any = AnymailStatus()

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from django.apps import apps
 from django.core.mail import EmailMessage
 
 import mailbridge
 from mailbridge import DeliveryReport, observe
 
 from . import exceptions, signals
-from .anymail import set_status
 from .connection import OpenConnection, attempt
 from .fastpath import Bodies
 from .message import Mail
@@ -174,6 +174,10 @@ def attach(message: EmailMessage, report: DeliveryReport | None) -> None:
     """Put the report on the message, and for django-anymail's users its own kind of report."""
     try:
         message.delivery_report = report  # type: ignore[attr-defined]
-        set_status(message, report)
+        # Not is_installed(): mail may be sent by a script that has no app registry.
+        if "anymail" in apps.app_configs:
+            from .anymail import set_status  # Imported here: few have it.
+
+            set_status(message, report)
     except AttributeError:
         return  # Not everything in a batch takes attributes; that is its own error.

@@ -12,7 +12,7 @@ import os
 import re
 import ssl
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ from mailbridge.host import check_helo_name
 from mailbridge.observe import observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
-from mailbridge.url import contradicted
 
 from . import settings
 from .relays import Config, Key, key_of, relay_from
@@ -55,8 +54,6 @@ _KNOWN = OWN_OPTIONS | DJANGO_OPTIONS.keys()
 _IN_URL = ("host", "port", "username", "password", "use_tls", "use_ssl")
 _FILES = ("ca_file", "certfile", "keyfile")
 _CERTIFICATES = (*_FILES, "ca_path", "tls_verify", "ssl_context")
-_LOCAL = Relay(host="localhost")
-_DEFAULTS = {f.name: getattr(_LOCAL, f.name) for f in fields(Relay) if f.name in OWN_OPTIONS}
 
 
 def misconfigured(text: str, alias: str | None) -> ImproperlyConfigured:
@@ -124,7 +121,7 @@ def configure(
 def _known(alias: str | None, django_options: Key, own: Key) -> Config:
     """The configuration of before, if all that it is made of is in the options."""
     given = {name: value for name, _, value in django_options}
-    return replace(_checked(alias, given, {name: value for name, _, value in own}), kept=True)
+    return _checked(alias, given, {name: value for name, _, value in own})._replace(kept=True)
 
 
 _of_django = attrgetter(*DJANGO_OPTIONS.values())
@@ -175,7 +172,11 @@ def _with_settings(
 
 def _check_url(options: Mapping[str, Any], alias: str | None = None) -> None:
     """Refuse an option that says something else than the `url` beside it. Raises OptionError."""
-    if (option := contradicted(options.get("url"), options, OPTION_NAMES)) is not None:
+    if options.get("url") is None:
+        return
+    from mailbridge.url import contradicted  # Imported here: most settings name the host.
+
+    if (option := contradicted(options["url"], options, OPTION_NAMES)) is not None:
         raise misconfigured(f"'{option}' and 'url' contradict each other: drop '{option}'.", alias)
 
 
@@ -255,6 +256,7 @@ def _checked(alias: str | None, given: dict[str, Any], own: dict[str, Any]) -> C
         esmtp=_esmtp(transport.get("esmtp")),
         on_report=observers(transport.get("on_report")),
         own=own,
+        made={},
     )
 
 
@@ -316,8 +318,9 @@ def relay_of(backend: EmailBackend, context: ssl.SSLContext | None = None) -> Re
 
 
 def _not_default(relay: Relay) -> dict[str, Any]:
-    values = {name: getattr(relay, name) for name in _DEFAULTS}
-    return {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+    local = Relay(host="localhost")
+    own = {f.name: getattr(relay, f.name) for f in fields(Relay) if f.name in OWN_OPTIONS}
+    return {name: value for name, value in own.items() if value != getattr(local, name)}
 
 
 def new_context(backend: EmailBackend) -> ssl.SSLContext:

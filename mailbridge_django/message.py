@@ -22,7 +22,7 @@ from django.core.mail import EmailMessage
 from django.core.mail.message import ADDRESS_HEADERS, MIMEMixin
 from django.utils.encoding import force_str, punycode
 
-from mailbridge import Address, AddressError, Envelope, InvalidInput, NonASCIIAddress, fields
+from mailbridge import Address, AddressError, Envelope, InvalidInput, NonASCIIAddress
 from mailbridge.envelope import to_ascii_domain
 from mailbridge.protocol.content import Buffer, canonical
 from mailbridge.render import Rendered
@@ -31,7 +31,7 @@ from . import fastpath
 
 # Django 5.2 has its own MIME classes and no policy argument.
 _TAKES_POLICY = "policy" in inspect.signature(EmailMessage.message).parameters
-_DOMAIN = re.compile(r"(?<=@)[^\s@<>()\",;:]+")
+_DOMAIN = r"(?<=@)[^\s@<>()\",;:]+"
 _warned_of: set[type] = set()
 # Those of somebody else may add fields, a signature for example.
 _WRITERS = {m.as_bytes for m in (email.message.Message, email.message.EmailMessage, MIMEMixin)}
@@ -159,7 +159,7 @@ def _with_true_domains(message: EmailMessage) -> EmailMessage:
 def _true(value: Any) -> Any:
     if value is None or str(value).isascii():
         return value
-    text = _DOMAIN.sub(lambda match: _true_domain(match[0]), str(value))
+    text = re.sub(_DOMAIN, lambda match: _true_domain(match[0]), str(value))
     return value if text == str(value) else text
 
 
@@ -198,6 +198,9 @@ def _accepts_policy(method: Callable[..., Any]) -> bool:
 
 
 def _to_bytes(mime: Any) -> bytes:
+    # Imported here: nearly every message is one for the fast path.
+    from mailbridge import fields
+
     # A body that is 8bit stays so: the transport declares it, or re-encodes it, as needed.
     if not isinstance(mime, email.message.Message):
         return canonical(mime.as_bytes())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from operator import attrgetter, is_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.signals import setting_changed
 
@@ -22,7 +21,6 @@ from mailbridge import (
 )
 from mailbridge.options import OPTION_NAMES
 from mailbridge.security import DKIM_OPTIONS
-from mailbridge.url import options_of
 
 from . import settings
 
@@ -43,8 +41,7 @@ _LOOKED_UP = {"ca_file", "ca_path", "certfile", "keyfile", "ssl_context", "token
 _PLAIN = {str, int, float, bool, TLS, Timeouts, PoolOptions}
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """What a backend was configured with. `own` holds options of `Relay.from_options`."""
 
     host: str
@@ -56,20 +53,23 @@ class Config:
     timeout: float | None
     ssl_keyfile: str | None
     ssl_certfile: str | None
-    on_refused: OnRefused = OnRefused.RAISE
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    relays: tuple[Relay, ...] = ()
-    round_robin: bool = False
-    deadline: float | None = None
-    max_recipients: int | None = None
-    esmtp: Esmtp | None = None
-    on_report: tuple[Observer, ...] = ()
-    before_final_dot: Hook | None = None
-    after_reply: Hook | None = None
-    own: dict[str, Any] = field(default_factory=dict)
+    on_refused: OnRefused
+    retry: RetryPolicy
+    relays: tuple[Relay, ...]
+    round_robin: bool
+    deadline: float | None
+    max_recipients: int | None
+    esmtp: Esmtp | None
+    on_report: tuple[Observer, ...]
+    before_final_dot: Hook | None
+    after_reply: Hook | None
+    own: dict[str, Any]
+    made: dict[str | None, tuple[Relay, ...]]
     #: True if it is the same for the same options; then `made` has the relays, by HELO name.
     kept: bool = False
-    made: dict[str | None, tuple[Relay, ...]] = field(default_factory=dict, compare=False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} for {self.host}>"  # The password is in it.
 
 
 def key_of(options: Mapping[str, Any]) -> Key | None:
@@ -87,6 +87,9 @@ def relay_from(options: Mapping[str, Any]) -> Relay:
     """
     given = {name: value for name, value in options.items() if value is not None}
     if "url" in given:
+        # Imported here: most settings name the host.
+        from mailbridge.url import options_of
+
         given = {**options_of(given.pop("url"), OPTION_NAMES), **given}
     key = key_of(given)
     return Relay.from_options(given) if key is None else _known(key)

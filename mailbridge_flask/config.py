@@ -12,7 +12,6 @@ from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPo
 from mailbridge.convert import hook, limit, seconds, words
 from mailbridge.observe import Observer, observers
 from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
-from mailbridge.url import contradicted
 
 from . import headers
 
@@ -181,7 +180,12 @@ def _relay(given: Mapping[str, Any], max_emails: int | None) -> Relay:
 def _check_url(given: Mapping[str, Any]) -> None:
     """Raise OptionError if a setting says something else than the MAIL_URL beside it."""
     beside = {option: given[name] for name, option in RELAY_SETTINGS.items() if name in given}
-    option = contradicted(beside.pop("url", None), beside, OPTION_NAMES)
+    if (url := beside.pop("url", None)) is None:
+        return
+    # Imported here: most settings name the host.
+    from mailbridge.url import contradicted
+
+    option = contradicted(url, beside, OPTION_NAMES)
     if option is not None:
         name = setting_of(option)
         raise OptionError(

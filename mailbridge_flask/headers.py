@@ -35,13 +35,13 @@ _LONGEST_FIELD_NAME: Final = 76
 
 # Tab is white space. The others, and the line separators of Unicode, end a line somewhere.
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_FOLD: Final = re.compile(r"(?<=[^\r\n])\r\n(?=[ \t]+[^\s])")
+_FOLD: Final = r"(?<=[^\r\n])\r\n(?=[ \t]+[^\s])"
 _PLAIN: Final = re.compile(r"[!-~]+(?: +[!-~]+)*")
-_ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_ATOMS: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
 _DISPLAY_NAME: Final = re.compile(r'((?:"(?:\\.|[^"\\])*"|[^"<])*)<')
-_QUOTED: Final = re.compile(r'"((?:\\.|[^"\\])*)"')
+_QUOTED: Final = r'"((?:\\.|[^"\\])*)"'
 # Some parsers of parameters stumble over an escaped quote, a semicolon or an encoded word.
-_SIMPLE_FILENAME: Final = re.compile(r"[A-Za-z0-9!#$&+,.@^_`{}~()\[\]-]+(?: [\w!#$&+,.@()\[\]-]+)*")
+_SIMPLE_FILENAME: Final = r"[A-Za-z0-9!#$&+,.@^_`{}~()\[\]-]+(?: [\w!#$&+,.@()\[\]-]+)*"
 
 # Our own fields, which say how to read the content, and those that must never go out.
 OURS: Final = {"mime-version", "content-type", "content-transfer-encoding"}
@@ -79,7 +79,7 @@ def check(field: str, value: object) -> str:
 
 def unfolded(value: object) -> str:
     """A text whose lines were folded by the rules (CRLF, then white space) as one line."""
-    return _FOLD.sub("", text_of(value))
+    return re.sub(_FOLD, "", text_of(value))
 
 
 def check_name(name: object) -> str:
@@ -240,7 +240,7 @@ def disposition(kind: str, filename: str | None) -> str:
     """The value of Content-Disposition (RFC 2183, with RFC 2231 where the name needs it)."""
     if not filename:
         return kind
-    if _SIMPLE_FILENAME.fullmatch(filename) and filename.isascii():
+    if re.fullmatch(_SIMPLE_FILENAME, filename) and filename.isascii():
         parameter = f'filename="{filename}"'
     else:
         parameter = f"filename*=utf-8''{quote(filename, safe='')}"
@@ -251,7 +251,7 @@ def disposition(kind: str, filename: str | None) -> str:
 def _phrase(name: str, charset: str) -> str:
     if "=?" in name or not name.isascii() or len(name) > _LONG_NAME or "\t" in name:
         return encoded_words(name, charset)
-    return name if _ATOMS.fullmatch(name) else _quoted(name)
+    return name if re.fullmatch(_ATOMS, name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:
@@ -262,7 +262,7 @@ def _name_of(phrase: str) -> str:
     """What a phrase says: quoted strings without their quotes, encoded words decoded."""
     if '"' not in phrase:
         return _decoded(phrase).strip()
-    return _QUOTED.sub(lambda match: re.sub(r"\\(.)", r"\1", match[1]), phrase).strip()
+    return re.sub(_QUOTED, lambda match: re.sub(r"\\(.)", r"\1", match[1]), phrase).strip()
 
 
 def _decoded(text: str) -> str:

@@ -11,8 +11,8 @@ from ..report import Phase
 from .command import CRLF, DATA, PROHIBITED, Command, prohibited
 
 # RFC 5321 section 4.1.2: esmtp-param = esmtp-keyword ["=" esmtp-value].
-_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?")
-_UTF8_PARAMETER = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\x00-\x20\x7f-\xa0]+)?")
+_PARAMETER = r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[!-~]+)?"
+_UTF8_PARAMETER = r"[A-Za-z0-9][A-Za-z0-9-]*(?:=[^\x00-\x20\x7f-\xa0]+)?"
 # RFC 5321 section 4.5.3.1.4: octets in a command line; and what the extensions add to that for
 # their parameters (RFC 1870, 2852, 3461, 4865, 4954, 6152, 6531, 6710, 8689).
 MAX_COMMAND_LINE = 512
@@ -45,7 +45,7 @@ def check_parameters(parameters: Iterable[str], smtputf8: bool = False) -> tuple
     pattern = _UTF8_PARAMETER if smtputf8 else _PARAMETER
     checked = tuple(parameters)
     for parameter in checked:
-        if not pattern.fullmatch(parameter):
+        if not re.fullmatch(pattern, parameter):
             if PROHIBITED.search(" ".join(checked).encode("utf-8", "surrogatepass")):
                 raise prohibited(" ".join(checked))
             raise InvalidInput(

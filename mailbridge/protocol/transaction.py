@@ -35,7 +35,7 @@ class Witness(Protocol):
         ...
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class MailTransaction:
     """One envelope and one content on their way through a session.
 

@@ -10,7 +10,7 @@ import pytest
 from django.core.mail import EmailMessage
 from django.test import override_settings
 
-from mailbridge import DeliveryReport, Phase, RecipientResult, Reply, State
+from mailbridge import Phase, RecipientResult, Reply, State
 from mailbridge.testing import ScriptedServer
 from mailbridge_django import EmailBackend, anymail
 from mailbridge_django.exceptions import DeliveryInDoubt, SomeRecipientsRefused
@@ -81,6 +81,5 @@ def test_states(result: RecipientResult, status: str) -> None:
 
 def test_not_without_anymail(backend: Make) -> None:
     one = message()
-    anymail.set_status(one, DeliveryReport({}))
     backend().send_messages([one])
     assert not hasattr(one, "anymail_status")
