@@ -99,7 +99,8 @@ class Bench:
         if who == "nodemailer":
             return node.worker(what, job, install=not self.offline)
         options = {"contender": name, "job": dataclasses.asdict(job)}
-        worker = Child.module("worker", options)
+        # What is installed is compiled, and so what is imported with the first mail is here.
+        worker = Child.module("worker", options, env={"PYTHONDONTWRITEBYTECODE": ""})
         if "missing" in worker.hello:
             worker.stop()
             raise Missing(worker.hello["missing"])

@@ -11,6 +11,7 @@ from .errors import AddressError, OptionError, PortError
 
 # Python refuses to read numbers of thousands of digits, with an error of its own.
 _NAME = re.compile(r"[!-~]{1,255}")
+_NOT_SHOWN = re.compile(r"[\0-\x20\x7f]")
 _PORT = re.compile(r"[0-9]{1,20}")
 
 
@@ -59,7 +60,7 @@ def parse_host(host: object) -> str:
             raise OptionError(
                 f"host {host!a} is no host name: give the port as port, a URL as url"
             ) from None
-    if any(not "!" <= char <= "~" for char in host if char.isascii()):
+    if _NOT_SHOWN.search(host):
         raise OptionError(f"host {host!a} contains a space or a control character")
     return host if host.startswith("/") else _ascii("host", host)
 

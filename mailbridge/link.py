@@ -9,7 +9,7 @@ from .errors import ConnectTimeout, Disconnected, MailError, ReplyTimeout, TLSEr
 from .options import Timeouts
 from .protocol.command import FINAL_REPLY, GOODBYE, Need
 from .protocol.session import Session
-from .tls import keep_session, session_for
+from .tls import Sessions, sessions_of
 
 # The mail is delivered by then; its sender should not wait for a server that will not part.
 PATIENCE_AT_QUIT = 5.0
@@ -36,6 +36,7 @@ class Link:
         self.context = context
         self.pins = pins
         self._resumes = resumes
+        self._sessions: Sessions | None = None
         self._waiting_for: tuple[int, Need] | None = None
         self._limit: Deadline | None = None
 
@@ -86,11 +87,20 @@ class Link:
         return self.context
 
     def _session_to_resume(self) -> ssl.SSLSession | None:
-        return session_for(self._context(), self._key) if self._resumes else None
+        if not self._resumes:
+            return None
+        self._sessions = sessions_of(self._context())
+        return self._sessions.get(self._key)
 
     def _keep(self, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
-        if self._resumes and self.context is not None:
-            keep_session(self.context, self._key, tls.session)
+        sessions, self._sessions = self._sessions, None
+        # Without a channel the certificate was not looked at to the end.
+        if sessions is not None and self.session.channel.tls:
+            sessions.keep(self._key, tls)
+
+    def disown(self) -> None:
+        """In a forked child: a thread of the parent may have been about something in it."""
+        self._sessions = None
 
     def _handshake_timed_out(self) -> ReplyTimeout:
         error = self._timed_out(self.timeouts.connect, "for the TLS handshake")

@@ -10,7 +10,6 @@ import socket
 import threading
 import time
 from functools import partial
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from . import forks
@@ -70,9 +69,10 @@ def is_known_here(host: str) -> bool:
     """True if no name service is asked."""
     if host == "localhost":
         return True  # RFC 6761 section 6.3
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        ip_address(host.partition("%")[0])
-    except ValueError:
+        socket.inet_pton(kind, host.partition("%")[0])
+    except (OSError, ValueError):
         return False
     return True
 

@@ -145,6 +145,7 @@ class Stock(Generic[L, T]):
     def after_fork(self) -> None:
         """In a forked child: drop the parent's connections without a word on them."""
         for lease in list(self._leases):
+            lease.connection.disown()
             lease.connection.close()
         self._start()
 

@@ -18,7 +18,7 @@ from .protocol.channel import Channel
 
 # Enough for every relay that a process knows; a session is a few kilobytes.
 MAX_SESSIONS = 256
-_SessionKey = tuple[str, str | None, tuple[str, ...]]
+SessionKey = tuple[str, str | None, tuple[str, ...]]
 
 
 def context_for(relay: Relay) -> ssl.SSLContext | None:
@@ -143,56 +143,71 @@ def _check_pins(certificate: bytes, pins: tuple[str, ...]) -> None:
     raise error
 
 
-class _Sessions:
-    """TLS sessions that may be resumed, of each context its own."""
+class Sessions:
+    """TLS sessions of one context that may be resumed, by server, name and pins."""
 
     def __init__(self) -> None:
-        self._kept: weakref.WeakKeyDictionary[ssl.SSLContext, dict[_SessionKey, ssl.SSLSession]]
-        self._kept = weakref.WeakKeyDictionary()
+        self._kept: dict[SessionKey, ssl.SSLSession] = {}
+        self._forgotten = False
+
+    def get(self, key: SessionKey) -> ssl.SSLSession | None:
+        """The session to resume, None if there is none."""
+        return self._kept.get(key)
+
+    def keep(self, key: SessionKey, tls: ssl.SSLSocket | ssl.SSLObject) -> None:
+        """Keep the session of a connection for the next one; not if they were forgotten since.
+
+        To be called when something was read: with TLS 1.3 the tickets come after the handshake.
+        """
+        # To ask for it is to have it copied, with the certificate in it.
+        session = None if self._forgotten else tls.session
+        if session is None:
+            return
+        with _known.lock:
+            self._kept.pop(key, None)
+            self._kept[key] = session
+            while len(self._kept) > MAX_SESSIONS:
+                del self._kept[next(iter(self._kept))]
+
+    def forget(self) -> None:
+        """Keep none, and none any more."""
+        self._forgotten, self._kept = True, {}
+
+
+class _Known:
+    """The sessions of each context."""
+
+    def __init__(self) -> None:
+        self._of: weakref.WeakKeyDictionary[ssl.SSLContext, Sessions] = weakref.WeakKeyDictionary()
         self.after_fork()
         forks.watch(self)
 
     def after_fork(self) -> None:
         """In a forked child: whoever held the lock is not here."""
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
-    def get(self, context: ssl.SSLContext, key: _SessionKey) -> ssl.SSLSession | None:
-        with self._lock:
-            return self._kept.get(context, {}).get(key)
+    def __getitem__(self, context: ssl.SSLContext) -> Sessions:
+        with self.lock:
+            return self._of.setdefault(context, Sessions())
 
-    def put(self, context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSession) -> None:
-        with self._lock:
-            kept = self._kept.setdefault(context, {})
-            kept.pop(key, None)
-            kept[key] = session
-            while len(kept) > MAX_SESSIONS:
-                del kept[next(iter(kept))]
-
-    def clear(self) -> None:
-        with self._lock:
-            self._kept.clear()
+    def forget(self) -> None:
+        with self.lock:
+            for sessions in self._of.values():
+                sessions.forget()
+            self._of.clear()
 
 
-_sessions = _Sessions()
+_known = _Known()
 
 
-def session_for(context: ssl.SSLContext, key: _SessionKey) -> ssl.SSLSession | None:
-    """The TLS session to resume: of this context, with the same server, name and pins."""
-    return _sessions.get(context, key)
-
-
-def keep_session(context: ssl.SSLContext, key: _SessionKey, session: ssl.SSLSession | None) -> None:
-    """Keep a session for the next connection.
-
-    To be called when something was read: with TLS 1.3 the tickets come after the handshake.
-    """
-    if session is not None:
-        _sessions.put(context, key, session)
+def sessions_of(context: ssl.SSLContext) -> Sessions:
+    """The TLS sessions that were begun with this context."""
+    return _known[context]
 
 
 def forget_sessions() -> None:
-    """Resume none that was kept until now."""
-    _sessions.clear()
+    """Resume none that was begun until now."""
+    _known.forget()
 
 
 def handshake_error(exc: OSError | ValueError) -> MailError:

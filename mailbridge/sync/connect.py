@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import selectors
 import socket
 import time
 from collections import deque
@@ -15,6 +14,7 @@ from ..errors import ConnectError
 from ..host import host_and_port
 from ..reach import ATTEMPT_DELAY, by_family_in_turn, connect_error, race_error
 from ..resolve import AddressInfo, look_up
+from .wait import writable
 
 
 def open_socket(
@@ -62,13 +62,11 @@ class _Race:
         self._deadline = math.inf if deadline is None else deadline
         self._trying: dict[socket.socket, str] = {}
         self._failed: list[tuple[str, OSError]] = []
-        self._selector = selectors.DefaultSelector()
 
     def __enter__(self) -> _Race:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._selector.close()
         for sock in self._trying:
             sock.close()
 
@@ -85,12 +83,10 @@ class _Race:
                 due = now + ATTEMPT_DELAY if self._begin(self._left.popleft()) else -math.inf
                 continue
             until = min(due, self._deadline) if self._left else self._deadline
-            for key, _ in self._selector.select(None if until == math.inf else until - now):
-                sock: socket.socket = key.fileobj  # type: ignore[assignment]
+            for sock in writable(self._trying, None if until == math.inf else until - now):
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not code:
                     return sock
-                self._selector.unregister(sock)
                 self._lose(sock, OSError(code, os.strerror(code)))
                 due = -math.inf
         return None
@@ -115,7 +111,6 @@ class _Race:
         except OSError as exc:
             self._lose(sock, exc)
             return False
-        self._selector.register(sock, selectors.EVENT_WRITE)
         return True
 
     def _lose(self, sock: socket.socket, reason: OSError) -> None:

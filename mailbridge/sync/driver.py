@@ -119,6 +119,7 @@ class Connection(Link):
         if self.session.idle:
             self._look()
             self._looked = True
+        self._keep_session()
         return self.sock is not None and self.session.usable and not self.session.has_input
 
     def flush(self) -> None:
@@ -139,6 +140,7 @@ class Connection(Link):
 
     def close(self) -> None:
         """Close the socket at once. Nothing is said to the server."""
+        self._keep_session()
         self.session.abandon("the connection was closed")
         sock, self.sock, self._waiter = self.sock, None, None
         if sock is not None:
@@ -306,9 +308,9 @@ class Connection(Link):
             self.close()
             raise
 
-    def keep_session(self) -> None:
-        """Let the next connection resume this one's TLS. To be called when something was read."""
-        if self.tls is not None:
+    def _keep_session(self) -> None:
+        # Not before it is asked for again, or over: a process that sends one mail resumes nothing.
+        if self._sessions is not None and self.tls is not None:
             self._keep(self.tls)
 
     # Errors.

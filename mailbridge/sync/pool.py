@@ -16,6 +16,7 @@ from ..errors import MailError
 from ..options import Relay
 from ..protocol.transcript import Listener
 from ..reach import literal_of
+from ..tls import forget_sessions
 from .driver import Connection
 
 Lease = stock.Lease[Connection]
@@ -130,8 +131,6 @@ def open_connection(
             connection.session, relay, literal_of(sock), mail_follows=mail_follows
         )
         connection.run(dialogue, deadline)
-        # The answer to EHLO was read, and with it the tickets of TLS 1.3.
-        connection.keep_session()
     except BaseException:
         connection.close()
         raise
@@ -152,4 +151,7 @@ def close_pools() -> None:
         pool.close()
 
 
-atexit.register(close_pools)
+@atexit.register
+def _at_exit() -> None:
+    forget_sessions()  # Nobody is going to resume one.
+    close_pools()

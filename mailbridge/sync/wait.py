@@ -1,4 +1,4 @@
-"""Waiting for one socket."""
+"""Waiting for one socket, or for the first of several that are being connected."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import select
 import socket
 import time
+from collections.abc import Collection
 from typing import Any
 
 READ, WRITE = 1, 2
@@ -41,3 +42,16 @@ class Waiter:
         # An error or a hang-up is found out by whatever is tried next.
         ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
         return ready & events
+
+
+def writable(socks: Collection[socket.socket], seconds: float | None) -> list[socket.socket]:
+    """Those that are connected or have failed to, as soon as there is one; none if it is late."""
+    if not hasattr(select, "poll"):
+        # Windows tells of a failure in the third list.
+        _, connected, failed = select.select([], socks, socks, seconds)
+        return [sock for sock in socks if sock in connected or sock in failed]
+    poll, numbers = select.poll(), {sock.fileno(): sock for sock in socks}
+    for number in numbers:
+        poll.register(number, select.POLLOUT)
+    found = poll.poll(None if seconds is None else math.ceil(max(0.0, seconds) * 1000))
+    return [numbers[number] for number, _ in found]

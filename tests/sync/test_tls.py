@@ -18,9 +18,10 @@ from cryptography.x509.oid import NameOID
 
 import mailbridge
 from mailbridge import SMTP, SMTP_SSL
+from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge.testing.certificates import certificate_of
-from mailbridge.tls import tls_context
+from mailbridge.tls import context_for, sessions_of, tls_context
 from tests.sync.servers import LOCK_STEP, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
 
@@ -449,6 +450,43 @@ def test_the_next_connection_resumes_the_tls_session(ca: TestCA, mode: str, vers
     with ScriptedServer(tls_context=context, implicit_tls=mode == "implicit") as smtpd:
         options = {"tls": mode, "ca_file": ca.ca_file}
         assert [_resumed(smtpd, **options) for _ in range(3)] == [False, True, True]
+
+
+def _reused(lease: Any) -> bool:
+    assert lease.connection.tls is not None
+    return bool(lease.connection.tls.session_reused)
+
+
+def test_a_connection_beside_one_that_has_served_resumes_its_session(ca: TestCA) -> None:
+    with ScriptedServer(tls_context=ca.server_context(ME)) as smtpd:
+        pool = pool_for(transport(smtpd, tls="starttls", ca_file=ca.ca_file).relay)
+        pool.acquire().give_back()
+        first = pool.acquire()
+        second = pool.acquire()
+        assert (_reused(first), _reused(second)) == (False, True)
+        for lease in (first, second):
+            lease.give_back()
+        mailbridge.close_pools()
+
+
+def test_a_session_that_was_begun_before_is_forgotten(ca: TestCA) -> None:
+    with ScriptedServer(tls_context=ca.server_context(ME)) as smtpd:
+        options = {"tls": "starttls", "ca_file": ca.ca_file}
+        pool_for(transport(smtpd, **options).relay).acquire().give_back()
+        mailbridge.forget_relays()
+        mailbridge.close_pools()
+        assert [_resumed(smtpd, **options) for _ in range(2)] == [False, True]
+
+
+def test_no_session_is_kept_of_a_server_that_was_not_who_it_should_be(ca: TestCA) -> None:
+    with ScriptedServer(tls_context=ca.server_context(ME)) as smtpd:
+        wrong = {"tls": "starttls", "fingerprint": "ab" * 32}
+        for _ in range(2):
+            with pytest.raises(mailbridge.CertificateError, match="pinned"):
+                transport(smtpd, **wrong).open()
+        context = context_for(transport(smtpd, **wrong).relay)
+        assert context is not None
+        assert sessions_of(context).get((f"127.0.0.1:{smtpd.port}", ME, ("ab" * 32,))) is None
 
 
 def test_no_session_is_resumed_under_other_terms(ca: TestCA) -> None:
