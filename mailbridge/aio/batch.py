@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from ..line import SHARE, Mail
@@ -28,18 +27,14 @@ class Batch:
         deadline: float | None = None,
     ) -> None:
         self._transport = transport
-        self._mails = each(mails)
+        self._mails = aiter(mails) if isinstance(mails, AsyncIterable) else iter(mails)
         self._on_refused = on_refused
         self._concurrency = concurrency
         self._deadline = deadline
 
-    async def reports(self) -> AsyncGenerator[DeliveryReport]:
+    def reports(self) -> AsyncGenerator[DeliveryReport]:
         """A report for each mail, in their order."""
-        chosen = self._in_tasks() if self._concurrency > 1 else self._in_line(self._mails)
-        async with aclosing(chosen) as reports:
-            async for report in reports:
-                warn_of_refused(report, self._on_refused)
-                yield report
+        return self._in_tasks() if self._concurrency > 1 else self._in_line(self._mails)
 
     async def _in_tasks(self) -> AsyncGenerator[DeliveryReport]:
         running: deque[asyncio.Task[list[DeliveryReport]]] = deque()
@@ -60,40 +55,37 @@ class Batch:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _all_in_line(self, share: list[Mail]) -> list[DeliveryReport]:
-        return [report async for report in self._in_line(each(share))]
+        return [report async for report in self._in_line(iter(share))]
 
     async def _share(self) -> list[Mail]:
         share: list[Mail] = []
-        while len(share) < SHARE and (mail := await anext(self._mails, None)) is not None:
+        while len(share) < SHARE and (mail := await _next(self._mails)) is not None:
             share.append(mail)
         return share
 
-    async def _in_line(self, mails: AsyncIterator[Mail]) -> AsyncGenerator[DeliveryReport]:
-        line = await self._transport.line(self._on_refused, self._deadline)
+    async def _in_line(
+        self, mails: Iterator[Mail] | AsyncIterator[Mail]
+    ) -> AsyncGenerator[DeliveryReport]:
+        take, on_refused = self._transport.take, self._on_refused
+        line = await self._transport.line(on_refused, self._deadline)
         error: Exception | None = None
         try:
             while True:
                 try:
-                    mail = await anext(mails, None)
+                    mail = next(mails, None) if isinstance(mails, Iterator) else await _next(mails)
                 except Exception as exc:
                     mail, error = None, exc  # It waits for the mail before it.
+                steps = line.end() if mail is None else line.put(*mail)
+                for report in await take(steps):
+                    warn_of_refused(report, on_refused)
+                    yield report
                 if mail is None:
                     break
-                for report in await self._transport.take(line.put(*mail)):
-                    yield report
-            for report in await self._transport.take(line.end()):
-                yield report
             if error is not None:
                 raise error
         finally:
             line.close()
 
 
-async def each(mails: Iterable[Mail] | AsyncIterable[Mail]) -> AsyncGenerator[Mail]:
-    """The mails one by one, however they come."""
-    if isinstance(mails, AsyncIterable):
-        async for mail in mails:
-            yield mail
-    else:
-        for mail in mails:
-            yield mail
+async def _next(mails: Iterator[Mail] | AsyncIterator[Mail]) -> Mail | None:
+    return next(mails, None) if isinstance(mails, Iterator) else await anext(mails, None)

@@ -40,13 +40,22 @@ class Connection(Wire):
         if self._dialogue is not None:
             dialogue.close()
             raise RuntimeError("this connection is in the middle of a dialogue")
-        self._dialogue, self._end, self._waiting_for = dialogue, None, None
-        self._limit = limit
+        self._dialogue, self._limit, self._waiting_for = dialogue, limit, None
         try:
             if not self._looked and self.session.idle:
                 self._look()
             self._looked = False
-            value: T = await self._run()
+            self._step()
+            while self._end is None:
+                if self._errand is not None:
+                    errand, self._errand = self._errand, None
+                    self._step(await self._ran(errand))
+                else:
+                    self._waiter = self._loop.create_future()
+                    await self._waiter
+            value, error = self._end
+            if error is not None:
+                raise error
         except MailError as exc:
             self._locate(exc)
             if not self.session.usable:
@@ -56,24 +65,12 @@ class Connection(Wire):
             self._interrupted(exc)
             raise
         finally:
-            self._dialogue = self._need = self._errand = self._waiter = self._limit = None
+            self._dialogue = self._need = self._errand = self._limit = None
+            self._end = self._waiter = None
         if self.session.unusable_because is not None:
             self.close()
-        return value
-
-    async def _run(self) -> Any:
-        self._step()
-        while self._end is None:
-            if self._errand is not None:
-                errand, self._errand = self._errand, None
-                self._step(await self._ran(errand))
-            else:
-                self._waiter = self._loop.create_future()
-                await self._waiter
-        value, error = self._end
-        if error is not None:
-            raise error
-        return value
+        result: T = value
+        return result
 
     async def _ran(self, errand: Errand) -> MailError | None:
         """Run an errand. Returns the error if the limit was reached."""
@@ -120,7 +117,7 @@ class Connection(Wire):
                     self._errand = need
                     break
                 try:
-                    if not self._begun(need):
+                    if not (self._begin_tls() if need is TLS else self._satisfied(need)):
                         self._need = need
                         return
                 except MailError as exc:
@@ -133,14 +130,8 @@ class Connection(Wire):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _begun(self, need: Need) -> bool:
-        """Begin to wait. True if there is nothing to wait for."""
-        return self._begin_tls() if need is TLS else self._satisfied(need)
-
     def _satisfied(self, need: Need) -> bool:
         """Write what there is to write. True if what the dialogue needs is here."""
-        if need is TLS:
-            return self._records is not None and self._records.established
         session = self.session
         if self._limit is not None:
             self._check_limit()
@@ -149,23 +140,32 @@ class Connection(Wire):
             if not (session.eof or session.answered_early):
                 return False
             self._stop_writing()
-        if session.eof or session.answer_is_here:
+        if session.eof or (session.has_input and session.answer_is_here):
             return True
-        self._connected()
+        if self._transport is None:
+            self._connected()
         if self._waits_anew(need, self._wrote):
             self._timer.set(shortest(self._seconds(need), self._limit))
         self._wrote = False
         return False
 
-    def _go_on(self, *, heard: bool = False) -> None:
+    @property
+    def _shaken(self) -> bool:
+        return self._records is not None and self._records.established
+
+    def _heard(self) -> None:
+        need = self._need
+        if need is TLS or self._is_writing:
+            self._go_on()
+        elif need is not None:
+            self._step()  # If it is no whole reply yet, the dialogue says so.
+
+    def _go_on(self) -> None:
         need = self._need
         if need is None:
             return
-        if heard and need is not TLS and not self._is_writing:
-            self._step()  # If it is no whole reply yet, the dialogue says so.
-            return
         try:
-            if self._satisfied(need):
+            if self._shaken if need is TLS else self._satisfied(need):
                 self._step()
         except MailError as exc:
             self._step(exc)

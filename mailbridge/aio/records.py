@@ -10,6 +10,8 @@ import ssl
 
 # As much as a record holds, and a few of them.
 BLOCK = 64 * 1024
+# Octets that are read at a time: a whole record, and more than most servers say at once.
+READ = 20 * 1024
 # RFC 8446 section 5.1: what a record holds at the most, and is given before there is another.
 RECORD = 16 * 1024
 

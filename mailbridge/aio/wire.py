@@ -19,21 +19,18 @@ from ..deadline import Deadline, shortest
 from ..errors import ConnectTimeout, Disconnected, MailError
 from ..link import Link
 from ..protocol.command import Quit
+from ..protocol.content import PIECE
 from ..tls import handshake_error, inspect
 from .connect import SourceAddress, open_socket
-from .records import BLOCK, Records, last_record
+from .records import BLOCK, READ, Records, last_record
 from .timer import Timer
-
-# Octets that are read at a time: more than most servers say at once, and a whole record of TLS.
-READ = 20 * 1024
 
 
 class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
     """A session and, once `connect` was called, its transport. Belongs to one event loop.
 
-    Whoever runs dialogues over it is told that something has happened, or gone wrong. It is a
-    protocol of both kinds, and a loop takes the one that costs it less: asyncio reads into our
-    buffer, where its own would be 256 KiB made anew for each read; uvloop has one for all.
+    Whoever runs dialogues over it is told that something has happened, or gone wrong. As a protocol
+    of both kinds it has asyncio read into its buffer, rather than make 256 KiB for each read.
     """
 
     sock: socket.socket | None = None
@@ -51,8 +48,12 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
     # What was looked for when it was asked if it is alive need not be looked for again.
     _looked = False
 
-    def _go_on(self, *, heard: bool = False) -> None:
-        """Something has happened, the server has been `heard`: is it what somebody waits for?"""
+    def _heard(self) -> None:
+        """The server has said something: is it what somebody waits for?"""
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """Something else has happened: is it what somebody waits for?"""
         raise NotImplementedError
 
     def _fail(self, error: MailError) -> None:
@@ -165,10 +166,12 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _write(self) -> None:
         """Write what the session has, as far as it goes without waiting."""
-        session, written = self.session, 0
+        session, written, octets = self.session, 0, PIECE
         while not self._held:
             watchful = session.may_be_cut_short or bool(self._blocks)
-            if not self._blocks:
+            if self._blocks:
+                block = self._blocks.popleft()
+            else:
                 if watchful and written and not self._goes_on_soon:
                     # A large content: what the server says is heard, and other tasks go on too.
                     self._goes_on_soon = True
@@ -178,16 +181,23 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
                 data = session.data_to_send()
                 if not data:
                     return
-                self._blocks.extend(_blocks(data))
+                octets = len(data)
+                block = data if octets <= BLOCK else self._first_block(data)
             if watchful:
                 # A server may cut content short, or refuse it in the middle.
                 self._look()
-            if session.eof or session.answered_early:
+            if session.eof or (session.has_input and session.answered_early):
                 self._stop_writing()
                 return
-            block = self._blocks.popleft()
             written += len(block)
             self._put(block)
+            if octets < PIECE:
+                return  # That was all.
+
+    def _first_block(self, data: bytes) -> memoryview:
+        view = memoryview(data)
+        self._blocks.extend(view[start : start + BLOCK] for start in range(BLOCK, len(view), BLOCK))
+        return view[:BLOCK]
 
     def _soon(self) -> None:
         self._goes_on_soon = False
@@ -195,7 +205,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _put(self, block: bytes | memoryview) -> None:
         """Give the transport a block. What the kernel does not take at once is `_held`."""
-        transport, octets = self._connected(), len(block)
+        transport, octets = self._transport or self._connected(), len(block)
         self._wrote = True
         self.session.sending(octets)
         if self._records is None:
@@ -256,9 +266,10 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The server has said something."""
         if self._records is None:
-            self._count_held()
+            if self._held:
+                self._count_held()
             self.session.receive_data(data)
-            self._go_on(heard=True)
+            self._heard()
         else:
             self._records.received(data)
             self._read_records(self._records)
@@ -351,7 +362,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         except OSError as exc:
             self._fail(self._lost(exc))
         else:
-            self._go_on(heard=True)
+            self._heard()
 
     def _unseal(self, records: Records) -> None:
         """Hand on what came in TLS. Raises ssl.SSLError."""
@@ -370,10 +381,3 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._transport is None:
             raise Disconnected("please run connect() first")
         return self._transport
-
-
-def _blocks(data: bytes) -> list[bytes | memoryview]:
-    if len(data) <= BLOCK:
-        return [data]
-    view = memoryview(data)
-    return [view[start : start + BLOCK] for start in range(0, len(view), BLOCK)]

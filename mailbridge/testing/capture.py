@@ -8,7 +8,6 @@ from typing import Any
 from unittest import mock
 
 from ..aio import AsyncTransport
-from ..aio.batch import each
 from ..errors import InvalidInput
 from ..line import Mail
 from ..outgoing import Outgoing, not_attempted, warn_of_refused
@@ -70,12 +69,21 @@ async def _one_by_one_async(
     **options: Any,
 ) -> AsyncIterator[DeliveryReport]:
     policy = transport.on_refused if on_refused is None else OnRefused.parse(on_refused)
-    async for envelope, content in each(mails):
+    async for envelope, content in _each(mails):
         try:
             report = await transport.attempt(envelope, content, on_refused=policy, **options)
         except InvalidInput as error:
             report = not_attempted(envelope, error)
         yield _told(report, policy)
+
+
+async def _each(mails: Iterable[Mail] | AsyncIterable[Mail]) -> AsyncIterator[Mail]:
+    if isinstance(mails, AsyncIterable):
+        async for mail in mails:
+            yield mail
+    else:
+        for mail in mails:
+            yield mail
 
 
 def _told(report: DeliveryReport, policy: OnRefused) -> DeliveryReport:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mailbridge import AsyncSMTP, AsyncTransport
-from mailbridge.aio.records import RECORD, Records
+from mailbridge.aio.records import READ, RECORD, Records
 from mailbridge.aio.timer import Timer
-from mailbridge.aio.wire import READ, Wire
+from mailbridge.aio.wire import Wire
 from mailbridge.options import Timeouts
 from mailbridge.protocol.command import Command, Content
 from mailbridge.protocol.mail import Group
