@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from . import forks
 from .errors import AuthenticationFailed, Disconnected, NotSupported
@@ -20,20 +20,21 @@ from .protocol.session import Dialogue, Session
 from .registry import Registry
 from .report import Phase
 from .secret import Secret
-from .tokens import Wait, token
+
+if TYPE_CHECKING:
+
+    class Terms(TypedDict):
+        """What a relay says of how to log in."""
+
+        confidential: bool
+        allow_insecure: bool
+        mechanisms: tuple[str | Mechanism, ...] | None
+
 
 # Far more than an application has; the oldest is forgotten first.
 MAX_DOORS = 1024
 # These speak of the command, the mechanism or the connection, not of the credentials.
 _NOT_OF_CREDENTIALS = {*range(500, 505), 530, 534, 538}
-
-
-class Terms(TypedDict):
-    """What a relay says of how to log in."""
-
-    confidential: bool
-    allow_insecure: bool
-    mechanisms: tuple[str | Mechanism, ...] | None
 
 
 class Door:
@@ -157,6 +158,8 @@ def _enter(relay: Relay) -> Dialogue[tuple[Door, Future[None] | None]]:
         wait, turn = door.enter(relay.auth_pause, relay.address)
         if wait is None:
             return door, turn
+        from .tokens import Wait
+
         yield Wait(wait)
 
 
@@ -199,6 +202,9 @@ def _log_in(session: Session, relay: Relay) -> Dialogue[None]:
     if relay.token_provider is None:
         yield from _once(session, relay, _by_password(relay))
         return
+    # Imported here: most log in with a password.
+    from .tokens import token
+
     if not callable(relay.token_provider):
         raise TypeError("token_provider is not resolved")
     held = yield from token(relay.token_provider)

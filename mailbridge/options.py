@@ -65,9 +65,9 @@ class Timeouts:
     final_reply: float | None = 600.0
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            object.__setattr__(self, item.name, seconds(f"{item.name} timeout", value))
+        for name in ("connect", "reply", "final_reply"):
+            value = seconds(f"{name} timeout", getattr(self, name))
+            object.__setattr__(self, name, value)
 
     @classmethod
     def all(cls, seconds: float | None) -> Timeouts:
@@ -124,6 +124,9 @@ class RetryPolicy:
             object.__setattr__(self, name, pause(name, getattr(self, name)))
 
 
+_TIMEOUTS, _POOL = Timeouts(), PoolOptions()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Relay:
     """A server to submit mail to, and everything that decides how we talk to it. Immutable.
@@ -140,7 +143,7 @@ class Relay:
     password: Secret | str | None = None
     local_hostname: str | None = None
     source_address: tuple[str, int] | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = _TIMEOUTS
     ca_file: str | None = None
     ca_path: str | None = None
     certfile: str | None = None
@@ -159,7 +162,7 @@ class Relay:
     lmtp: bool = False
     strict: bool = False
     dkim: Signer | None = None
-    pool: PoolOptions = field(default_factory=PoolOptions)
+    pool: PoolOptions = _POOL
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -347,7 +350,7 @@ def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
     changes = {field: values.pop(name) for name, field in POOL_OPTIONS.items() if name in values}
     if not (changes or "pool" in values):
         return values
-    pool = values.get("pool", PoolOptions())
+    pool = values.get("pool", _POOL)
     if not isinstance(pool, PoolOptions):
         raise OptionError(f"pool must be a PoolOptions, not {pool!r}")
     return {**values, "pool": replace(pool, **changes)}
@@ -355,7 +358,7 @@ def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
-    timeouts = values.get("timeouts", Timeouts())
+    timeouts = values.get("timeouts", _TIMEOUTS)
     if not isinstance(timeouts, Timeouts):
         raise OptionError(f"timeouts must be a Timeouts, not {timeouts!r}; see timeout")
     if "timeout" in values:

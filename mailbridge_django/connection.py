@@ -192,6 +192,11 @@ def takes_bodies(connection: Any) -> bool:
     )
 
 
+def is_untouched() -> bool:
+    """True if nobody has put something in the place of how a connection of ours sends."""
+    return OpenConnection.sendmail is _SENDMAIL
+
+
 def may_still_go(transport: Transport, error: mailbridge.MailError) -> bool:
     """True if a mail may be tried although there is no connection: the next try may find one."""
     return transport.retry.tries > 1 and policy.may_retry(DeliveryReport({}, error=error))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from ..errors import AuthenticationFailed, MailError, NotSupported, ProtocolViolation
 from ..secret import Hidden
-from . import sasl, scram
+from . import sasl
 from .command import Auth, AuthCancel, AuthResponse
 from .reply import Reply
 from .sasl import Credentials, Mechanism
@@ -123,7 +123,7 @@ class Login:
         self._initial = initial
         offered = session.extensions.mechanisms
         self._channel = session.channel._replace(
-            plus_offered=any(name in offered for name in scram.NAMES[:2])
+            plus_offered=any(name in offered for name in sasl.SCRAM[:2])
         )
         ranked = sasl.ranked(
             offered, credentials, self._channel, confidential=confidential, allowed=mechanisms
@@ -254,9 +254,13 @@ def login(
 
 def _installed(ranked: list[Mechanism]) -> list[Mechanism]:
     """Without SCRAM where scramp is missing. Raises MailError if nothing else is left."""
-    if not any(mechanism.name in scram.NAMES for mechanism in ranked) or scram.available():
+    rest = [mechanism for mechanism in ranked if mechanism.name not in sasl.SCRAM]
+    if len(rest) == len(ranked):
         return ranked
-    rest = [mechanism for mechanism in ranked if mechanism.name not in scram.NAMES]
+    from . import scram  # Imported here: not every server offers it.
+
+    if scram.available():
+        return ranked
     if not rest:
         raise scram.missing([mechanism.name for mechanism in ranked])
     return rest

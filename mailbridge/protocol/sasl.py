@@ -10,26 +10,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ..errors import InvalidInput, printable
 from ..secret import Hidden, Secret
-from . import scram
 from .channel import Channel
 
 Exchange: TypeAlias = Generator[bytes | None, bytes | None, None]
 
+#: Best first: bound to the channel, then the longer digest. Others than SCRAM come behind them.
+SCRAM = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
 
-@dataclass(frozen=True, slots=True)
+
 class Credentials:
     """Who logs in: with a password, a bearer token, or what TLS has shown. Its repr hides all."""
 
-    username: str = field(repr=False)
-    password: Secret | None = None
-    token: Secret | None = None
+    # By hand: a dataclass, or a NamedTuple, takes longer to make than a login.
+    __slots__ = ("password", "token", "username")
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self, username: str, password: Secret | None = None, token: Secret | None = None
+    ) -> None:
+        self.username = username
+        self.password = password
+        self.token = token
         # RFC 4616 section 2: a NUL would forge the fields of PLAIN.
         if "\0" in self.username or (self.password and "\0" in self.password.reveal()):
             raise InvalidInput("user name and password must not contain a NUL character")
@@ -40,6 +44,9 @@ class Credentials:
             raise InvalidInput("the user name contains a control character")
         if not (self.token.reveal().isascii() and self.token.reveal().isprintable()):
             raise InvalidInput("the token contains something other than printable ASCII")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(password={self.password!r}, token={self.token!r})"
 
     @property
     def secret(self) -> str:
@@ -71,17 +78,31 @@ class Mechanism(Protocol):
         ...
 
 
-class Known(NamedTuple):
-    """A mechanism of our own. `needs` says what it logs in with."""
+class Known:
+    """A mechanism of our own. `needs` says what it logs in with.
 
-    name: str
-    run: Callable[[Credentials, Channel], Exchange]
-    needs: Literal["password", "token", "certificate"] = "password"
-    reveals_secret: bool = False
-    #: AUTH with an initial response ends it: the server has nothing to ask.
-    one_round: bool = False
-    #: Finds the server's reason in a challenge that says that it failed.
-    reason: Callable[[bytes], str | None] = lambda challenge: None
+    With `one_round`, AUTH with an initial response ends it: the server has nothing to ask.
+    `reason` finds the server's in a challenge that says that it failed.
+    """
+
+    __slots__ = ("name", "needs", "one_round", "reason", "reveals_secret", "run")
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Credentials, Channel], Exchange],
+        needs: Literal["password", "token", "certificate"] = "password",
+        *,
+        reveals_secret: bool = False,
+        one_round: bool = False,
+        reason: Callable[[bytes], str | None] = lambda challenge: None,
+    ) -> None:
+        self.name = name
+        self.run = run
+        self.needs = needs
+        self.reveals_secret = reveals_secret
+        self.one_round = one_round
+        self.reason = reason
 
     def start(self, credentials: Credentials, channel: Channel) -> Exchange:
         """A new exchange."""
@@ -141,10 +162,19 @@ def external(credentials: Credentials, channel: Channel) -> Exchange:
 
 def _scram(name: str) -> Callable[[Credentials, Channel], Exchange]:
     def run(credentials: Credentials, channel: Channel) -> Exchange:
+        from . import scram  # Imported here: not every server offers it.
+
         secret = Secret(credentials.secret)
         return scram.exchange(name, credentials.username, secret, channel)
 
     return run
+
+
+def scram_error(challenge: bytes) -> str | None:
+    """The reason that a server gives in a SCRAM exchange."""
+    from . import scram
+
+    return scram.reason(challenge)
 
 
 def bearer_error(challenge: bytes) -> str | None:
@@ -174,7 +204,7 @@ def _has_md5() -> bool:
 # it is the server at this end of TLS. CRAM-MD5 authenticates the client only and makes the server
 # keep the password in the clear (RFC 4954 section 4).
 _IN_ORDER = (
-    *(Known(name, _scram(name), reason=scram.reason) for name in scram.NAMES),
+    *(Known(name, _scram(name), reason=scram_error) for name in SCRAM),
     Known("OAUTHBEARER", oauthbearer, "token", reveals_secret=True, reason=bearer_error),
     Known("XOAUTH2", xoauth2, "token", reveals_secret=True, reason=bearer_error),
     Known("PLAIN", plain, reveals_secret=True, one_round=True),

@@ -14,8 +14,6 @@ from ..errors import InvalidInput, MailError, ProtocolViolation, printable
 from ..secret import Hidden, Secret
 from .channel import Channel
 
-#: Best first: bound to the channel, then the longer digest.
-NAMES = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
 # RFC 5802 section 9: the count is the server's to choose and ours to compute. OWASP recommends
 # 600,000 for SHA-256; beyond this a server could hold a worker for seconds.
 MAX_ITERATIONS = 2_000_000

@@ -32,6 +32,7 @@ from ..connection import (
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
 from ..relays import as_configured
+from ..single import goes_alone, methods, send_alone
 
 logger = logging.getLogger("mailbridge")
 
@@ -261,6 +262,8 @@ class EmailBackend(BaseEmailBackend):
         if not email_messages:
             return 0
         with self._lock:
+            if goes_alone(self, email_messages, _OURS):
+                return send_alone(self, *email_messages)
             deadline = None if self.deadline is None else Deadline.after(self.deadline)
             try:
                 opened = self.open()
@@ -378,4 +381,4 @@ class EmailBackend(BaseEmailBackend):
         logger.warning("not raised, since fail_silently is set: %s", error)
 
 
-_SEND = EmailBackend._send
+_SEND, _OURS = EmailBackend._send, methods(EmailBackend)

@@ -50,7 +50,7 @@ def names(credentials: Credentials, channel: Channel, **options: object) -> list
 
 
 def test_inside_verified_tls_the_server_is_proved_first_and_cram_md5_is_last() -> None:
-    assert names(PASSWORD, TLS12) == [*scram.NAMES, "PLAIN", "LOGIN", "CRAM-MD5"]
+    assert names(PASSWORD, TLS12) == [*sasl.SCRAM, "PLAIN", "LOGIN", "CRAM-MD5"]
 
 
 def test_where_somebody_listens_the_secret_stays_off_the_wire_as_long_as_it_can() -> None:

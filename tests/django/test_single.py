@@ -1,0 +1,99 @@
+"""One message by itself: over a connection of the pool's, with the login in the same write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.mail import EmailMessage, get_connection
+
+import mailbridge
+from mailbridge.testing import ScriptedServer
+from mailbridge_django import EmailBackend, signals
+from mailbridge_django.backends.smtp import _OURS
+from mailbridge_django.single import goes_alone
+from tests.sync.servers import RawServer
+from tests.sync.test_login_with_mail import answering
+
+Configure = Callable[..., None]
+USER = {"username": "user", "password": "right"}
+
+
+@pytest.fixture(autouse=True)
+def logins_are_forgotten() -> Iterator[None]:
+    yield
+    mailbridge.close_pools()
+    mailbridge.forget_relays()
+
+
+def message(**options: Any) -> EmailMessage:
+    return EmailMessage("Subject", "Body\n", "a@example.org", ["b@example.com"], **options)
+
+
+def test_the_login_and_the_envelope_are_one_write(site: Configure) -> None:
+    with RawServer(answering("235 Welcome", "250 Ok", "250 Ok")) as server:
+        site(host=server.host, port=server.port, **USER)
+        mail = message()
+        assert mail.send() == 1
+        assert mail.delivery_report.accepted == ("b@example.com",)
+        mailbridge.close_pools()
+        server.wait_until_closed()
+
+
+@pytest.mark.parametrize("silently", [False, True])
+def test_a_login_that_is_refused_behind_the_envelope(site: Configure, silently: bool) -> None:
+    with RawServer(answering("535 No", "530 Log in", "503 No sender")) as server:
+        site(host=server.host, port=server.port, **USER)
+        mail = message()
+        backend = get_connection()
+        backend.fail_silently = silently
+        if silently:
+            assert backend.send_messages([mail]) == 0
+        else:
+            with pytest.raises(mailbridge.AuthenticationFailed, match="535") as caught:
+                backend.send_messages([mail])
+            assert caught.value.message is mail
+            assert caught.value.report is mail.delivery_report
+        assert mail.delivery_report.not_attempted == ("b@example.com",)
+
+
+class Opens(EmailBackend):
+    def open(self) -> bool | None:
+        return super().open()
+
+
+class Sends(EmailBackend):
+    def _send(self, email_message: EmailMessage) -> bool:
+        return super()._send(email_message)
+
+
+def test_where_somebody_has_a_hand_in_it_the_connection_is_opened_first(
+    smtpd: ScriptedServer, site: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail = message()
+    assert goes_alone(EmailBackend(), [mail], _OURS)
+    assert not goes_alone(EmailBackend(), [mail, message()], _OURS)
+    assert not goes_alone(EmailBackend(), iter([mail]), _OURS)
+    assert not goes_alone(EmailBackend(), [message(bcc=["jörg@example.com"])], _OURS)
+    assert not goes_alone(EmailBackend(tries=2), [mail], _OURS)
+    assert not goes_alone(EmailBackend(relays=["smtp://b.example"]), [mail], _OURS)
+    for kind in (Opens, Sends):
+        assert not goes_alone(kind(), [mail], _OURS)
+        assert kind().send_messages([mail]) == 1
+    with EmailBackend() as backend:
+        assert not goes_alone(backend, [mail], _OURS)
+    patched = EmailBackend()
+    monkeypatch.setattr(patched, "_send", lambda email_message: True)
+    assert not goes_alone(patched, [mail], _OURS)
+
+    def receiver(**kwargs: Any) -> None:
+        kwargs["message"].to = ["c@example.com"]
+
+    signals.pre_send.connect(receiver)
+    try:
+        assert not goes_alone(EmailBackend(), [mail], _OURS)
+        assert mail.send() == 1
+    finally:
+        signals.pre_send.disconnect(receiver)
+    assert smtpd.messages[-1].recipients == ("c@example.com",)
