@@ -38,7 +38,7 @@ def parsed(message: Rendered) -> Any:
     return email.message_from_bytes(bytes(message), policy=email.policy.default)
 
 
-SIZES = [0, 1, 2, 56, 57, 58, 3647, 3648, 3649, 58367, 58368, 58369, 58368 * 2, 150_000]
+SIZES = [0, 1, 2, 56, 57, 58, 1200, 3647, 3648, 3649, 58367, 58368, 58369, 58368 * 2, 150_000]
 
 
 @pytest.mark.parametrize("size", SIZES)
