@@ -256,7 +256,7 @@ def _checked(alias: str | None, given: dict[str, Any], own: dict[str, Any]) -> C
         esmtp=_esmtp(transport.get("esmtp")),
         on_report=observers(transport.get("on_report")),
         own=own,
-        made={},
+        transports={},
     )
 
 

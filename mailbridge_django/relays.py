@@ -25,7 +25,7 @@ from mailbridge.security import DKIM_OPTIONS
 from . import settings
 
 if TYPE_CHECKING:
-    from mailbridge import Esmtp
+    from mailbridge import Esmtp, Transport
     from mailbridge.hooks import Hook
     from mailbridge.observe import Observer
 
@@ -64,8 +64,9 @@ class Config(NamedTuple):
     before_final_dot: Hook | None
     after_reply: Hook | None
     own: dict[str, Any]
-    made: dict[str | None, tuple[Relay, ...]]
-    #: True if it is the same for the same options; then `made` has the relays, by HELO name.
+    #: What single messages go through, by HELO name and mailer; only if it is `kept`.
+    transports: dict[tuple[str | None, str], Transport]
+    #: True if it is the same one for the same options.
     kept: bool = False
 
     def __repr__(self) -> str:
@@ -100,20 +101,21 @@ def _known(key: Key) -> Relay:
     return Relay.from_options({name: value for name, _, value in key})
 
 
-_decides = attrgetter(
-    *("host", "port", "username", "password", "use_tls", "use_ssl", "timeout"),
-    "relays",
+_decide = attrgetter(
+    *("host", "port", "username", "password", "use_tls", "use_ssl", "timeout", "relays"),
+    *("on_refused", "retry", "round_robin", "deadline", "max_recipients", "esmtp", "on_report"),
+    *("before_final_dot", "after_reply"),
 )
 
 
 def as_configured(backend: EmailBackend, config: Config) -> bool:
-    """True if `config` is kept, and nobody has changed what it says of the backend's relays."""
+    """True if `config` is kept, and nobody has changed what it says of how the backend sends."""
     options, own = backend.options, config.own
     return (
         config.kept
         # A file is looked at each time.
         and not (backend.ssl_certfile or backend.ssl_keyfile)
-        and all(map(is_, _decides(backend), _decides(config)))
+        and all(map(is_, _decide(backend), _decide(config)))
         and options.keys() == own.keys()
         and all(map(is_, options.values(), own.values()))
     )

@@ -19,11 +19,12 @@ from mailbridge.outgoing import warn_of_refused
 from . import conf, signals
 from .batch import Batch
 from .connection import is_untouched, route
+from .relays import as_configured
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
 
-_NAMES = ("open", "close", "_send", "_connect", "connection_class")
+_NAMES = ("open", "close", "_send", "_connect", "_relays", "connection_class", "mailer")
 #: What a class must have of EmailBackend itself.
 methods = attrgetter(*_NAMES)
 
@@ -62,10 +63,21 @@ def _has_ascii_addresses(message: EmailMessage) -> bool:
 
 def send_alone(backend: EmailBackend, message: EmailMessage) -> int:
     """Send the message; return 1, or 0 if it was kept back. Raises as `send_messages` does."""
-    transport = Transport(backend._relays(None), **route(backend))
     batch = Batch(backend)
-    batch.alone(message, partial(_send, backend, transport, message))
+    batch.alone(message, partial(_send, backend, _transport(backend), message))
     return batch.finish()
+
+
+def _transport(backend: EmailBackend) -> Transport:
+    """The transport of the last backend that was configured like this one, if there was one."""
+    config, key = backend._config, (conf.helo_name(), backend.mailer)
+    kept = as_configured(backend, config)
+    transport = config.transports.get(key) if kept else None
+    if transport is None:
+        transport = Transport(backend._relays(None), **route(backend))
+        if kept:
+            config.transports[key] = transport
+    return transport
 
 
 def _send(backend: EmailBackend, transport: Transport, message: EmailMessage) -> bool:

@@ -31,7 +31,6 @@ from ..connection import (
 )
 from ..fastpath import Bodies
 from ..message import Mail, addr_spec, to_mail
-from ..relays import as_configured
 from ..single import goes_alone, methods, send_alone
 
 logger = logging.getLogger("mailbridge")
@@ -225,20 +224,13 @@ class EmailBackend(BaseEmailBackend):
         return self._relays(self._own_context())
 
     def _relays(self, context: ssl.SSLContext | None) -> list[mailbridge.Relay]:
-        made, helo_name = self._config.made, conf.helo_name()
-        usual = context is None and as_configured(self, self._config)
-        if usual and helo_name in made:
-            return list(made[helo_name])
         relay = conf.relay_of(self, context)
         if relay.ssl_context is not None and "allow_insecure_auth" not in self.options:
             # A context that does not verify is a decision of its author's, and made.
             relay = relay.using(allow_insecure_auth=relay.allow_insecure_auth or not relay.verifies)
         name = relay.local_hostname
         others = [r.using(local_hostname=r.local_hostname or name) for r in self.relays]
-        relays = [relay, *(other.treating_content_as(relay) for other in others)]
-        if usual:
-            made[helo_name] = tuple(relays)
-        return relays
+        return [relay, *(other.treating_content_as(relay) for other in others)]
 
     def _own_context(self) -> ssl.SSLContext | None:
         """The TLS context if somebody has made or changed it, else None: then one is shared."""

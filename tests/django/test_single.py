@@ -97,3 +97,22 @@ def test_where_somebody_has_a_hand_in_it_the_connection_is_opened_first(
     finally:
         signals.pre_send.disconnect(receiver)
     assert smtpd.messages[-1].recipients == ("c@example.com",)
+
+
+def test_what_was_changed_on_a_backend_counts_for_it_alone(
+    smtpd: ScriptedServer, site: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail = EmailMessage("Subject", "Body", "a@example.org", ["b@example.com", "c@example.com"])
+    assert EmailBackend(max_recipients=5).send_messages([mail]) == 1
+    strict = EmailBackend(max_recipients=5)
+    strict.max_recipients = 1
+    with pytest.raises(mailbridge.InvalidInput, match="max_recipients"):
+        strict.send_messages([mail])
+    other = EmailBackend(max_recipients=5)
+    other.port = 1
+    with pytest.raises(mailbridge.ConnectError):
+        other.send_messages([mail])
+    monkeypatch.setattr("django.core.mail.utils.DNS_NAME._fqdn", "me.example.org", raising=False)
+    assert EmailBackend(max_recipients=5).send_messages([mail]) == 1
+    assert smtpd.connections == 2
+    assert "C: EHLO me.example.org" in smtpd.transcript
