@@ -10,8 +10,10 @@ from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
-from .outgoing import Content, Outgoing, describe, not_attempted
+from .outgoing import Content, Outgoing, describe, id_of, not_attempted
 from .protocol import delivery
+from .protocol.content import in_memory
+from .protocol.lane import Lane, Ordinary, lane_for, ordinary
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .report import DeliveryReport, OnRefused
@@ -27,6 +29,11 @@ class Sender(Protocol):
 
     relays: tuple[Relay, ...]
     retry: RetryPolicy
+
+    @property
+    def asks_nothing(self) -> bool:
+        """True if each mail goes out as it is given, whenever that is, and nobody is asked."""
+        ...
 
     def outgoing(self, envelope: Envelope, content: Content, *, on_refused: OnRefused) -> Outgoing:
         """A mail as the transport sends it. Raises InvalidInput."""
@@ -72,9 +79,17 @@ class Line:
         self._stock = stock if borrowed is None else borrowed.stock
         self._waiting: Outgoing | None = None
         self._begun: MailTransaction | None = None
+        # While there is one, the mail that waits is in it.
+        self._lane: Lane | None = None
 
     def put(self, envelope: Envelope, content: Content) -> Steps[list[DeliveryReport]]:
         """Take a mail in. Returns the report on the one before, and on itself if it is invalid."""
+        lane, lease = self._lane, self._lease
+        if lane is not None and lease is not None:
+            following = _ordinary(lease, envelope, content)
+            if following is not None:
+                return [(yield from self._send_in_lane(lease, lane, following))]
+            self._leave(lane)
         try:
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
@@ -82,20 +97,31 @@ class Line:
             invalid = not_attempted(envelope, error)
             return [*reports, self._sender.tell(invalid, time.monotonic())]
         waiting, self._waiting = self._waiting, outgoing
-        return [] if waiting is None else [(yield from self._deliver(waiting, outgoing))]
+        if waiting is None:
+            return []
+        report = yield from self._deliver(waiting, outgoing)
+        lease, granted = self._lease, self._begun
+        if lease is not None and granted is not None and granted.granted:
+            self._lane = self._lane_for(lease, granted)
+            if self._lane is not None:
+                self._waiting = self._begun = None
+        return [report]
 
     def end(self) -> Steps[list[DeliveryReport]]:
         """Deliver the mail that waits, if one does."""
+        if self._lane is not None:
+            self._leave(self._lane)
         waiting, self._waiting = self._waiting, None
         return [] if waiting is None else [(yield from self._deliver(waiting, None))]
 
     def close(self) -> None:
         """Let go of the connection. A transaction that was begun on it dies with it."""
         lease, self._lease = self._lease, None
-        begun, self._begun = self._begun, None
+        begun = self._begun is not None or self._lane is not None
+        self._begun = self._lane = None
         if lease is None:
             return
-        if begun is not None:
+        if begun:
             self._stock.discard(lease)
         elif self._borrowed:
             self._sender.put_back(lease)
@@ -108,6 +134,12 @@ class Line:
         if deadline is not None:
             outgoing = outgoing.by(deadline)
         report, stale = yield from self._try(outgoing, following)
+        return (yield from self._conclude(outgoing, report, began, stale=stale))
+
+    def _conclude(
+        self, outgoing: Outgoing, report: DeliveryReport, began: float, *, stale: bool
+    ) -> Steps[DeliveryReport]:
+        """What comes of a report: perhaps another try, and in the end it is told."""
         if stale:
             outgoing = outgoing.after(1)
             report, _ = yield from self._try(outgoing, None, fresh=True)
@@ -134,12 +166,12 @@ class Line:
                 room = lease.room()
             if stock.bucket is not None:
                 yield Pace(stock, outgoing.deadline)
-            session, use = lease.connection.session, lease.use
+            session = lease.connection.session
             mail = self._begun or outgoing.transaction(session, stock.relay)
             # Kept until here: if it is not delivered after all, nobody may hear its replies.
             self._begun = None
             ahead = self._ahead(session, following) if room > 1 else None
-            use.messages += 1
+            lease.use.messages += 1
             dialogue = delivery.deliver(
                 session, mail, ahead, leave_reset=following is not None, last=room <= 1
             )
@@ -148,20 +180,28 @@ class Line:
             if self._lease is not None and (self._begun or not self._lease.room()):
                 self.close()
             return not_attempted(outgoing, error, stock.relay), False
-        use.last_used = time.monotonic()
-        stock.learn(report)
-        describe(report, outgoing, stock.relay, session.transcript)
-        report.reused = use.messages > 1
         if ahead is not None and ahead.begun:
             self._begun = ahead
+        stale = self._take_in(lease, outgoing, report)
+        if room <= 1:
+            self.close()
+        return report, stale
+
+    def _take_in(self, lease: AnyLease, outgoing: Outgoing, report: DeliveryReport) -> bool:
+        """Complete a report on what went over the connection, and say if that was dead before."""
+        use, session = lease.use, lease.connection.session
+        use.last_used = time.monotonic()
+        self._stock.learn(report)
+        describe(report, outgoing, self._stock.relay, session.transcript)
+        report.reused = use.messages > 1
         stale = (
             report.error is not None
             and bool(lease.reused or report.reused)
             and is_stale(report, outgoing)
         )
-        if room <= 1 or not session.alive:
+        if not session.alive:
             self.close()
-        return report, stale
+        return stale
 
     def _ahead(self, session: Session, following: Outgoing | None) -> MailTransaction | None:
         """The transaction that may be begun behind this one's content."""
@@ -171,6 +211,56 @@ class Line:
             return following.transaction(session, self._stock.relay)
         except (InvalidInput, MailError):
             return None  # It is told why when it is its turn.
+
+    # In a lane.
+
+    def _lane_for(self, lease: AnyLease, granted: MailTransaction) -> Lane | None:
+        """A lane that begins with this mail, if all that is asked allows one."""
+        relay, stock = self._stock.relay, self._stock
+        if not (self._within is None and self._sender.asks_nothing) or stock.bucket is not None:
+            return None
+        if self._on_refused is OnRefused.ABORT or relay.dkim is not None:
+            return None
+        return lane_for(lease.connection.session, granted)
+
+    def _leave(self, lane: Lane) -> None:
+        """Go on the long way, with the mail that waits in the lane as it stands there."""
+        self._lane = None
+        self._begun = lane.begun or lane.transaction()
+        self._waiting = self._outgoing(lane.waiting)
+
+    def _outgoing(self, mail: Ordinary) -> Outgoing:
+        return self._sender.outgoing(mail.envelope, mail.body, on_refused=self._on_refused)
+
+    def _send_in_lane(
+        self, lease: AnyLease, lane: Lane, following: Ordinary
+    ) -> Steps[DeliveryReport]:
+        """Deliver the mail that waits in the lane. Then `following` waits there."""
+        began, mail = time.monotonic(), lane.waiting
+        lease.use.messages += 1
+        report: DeliveryReport = yield Converse(lease, lane.send(following))
+        if lane.begun is None and lease.connection.session.alive:
+            lease.use.last_used = time.monotonic()
+            report.relay = self._stock.relay.address
+            report.message_id = id_of(mail.body)
+            report.reused = True
+            return self._sender.tell(report, began)
+        outgoing = self._outgoing(mail)
+        lane.waiting = following
+        self._leave(lane)
+        stale = self._take_in(lease, outgoing, report)
+        return (yield from self._conclude(outgoing, report, began, stale=stale))
+
+
+def _ordinary(lease: AnyLease, envelope: Envelope, content: Content) -> Ordinary | None:
+    """The mail, if a lane on this connection can take it."""
+    if lease.room() <= 1:
+        return None
+    try:
+        held = in_memory(content)
+    except InvalidInput:
+        return None  # It is told why when it is its turn.
+    return None if held is None else ordinary(lease.connection.session, envelope, held)
 
 
 def line_for(

@@ -74,7 +74,7 @@ class Outgoing:
     @property
     def message_id(self) -> str | None:
         """The Message-ID field, if it is in the first piece of the content."""
-        return message_id(next(self.content.pieces(), b""))
+        return id_of(self.content)
 
     @property
     def has_utf8_header(self) -> bool:
@@ -179,6 +179,11 @@ def _check_options(
     for option in (*mail_options, *rcpt_options):
         if parameter_name(option) in names:
             raise InvalidInput(f"ESMTP option {option!a} is in the envelope's esmtp, too: drop one")
+
+
+def id_of(content: Body) -> str | None:
+    """The Message-ID field, if it is in the first piece of the content."""
+    return message_id(next(content.pieces(), b""))
 
 
 def not_attempted(

@@ -136,6 +136,12 @@ class Route(Generic[L]):
         """The next mail began before now: its deadline runs already."""
         self._running = deadline
 
+    @property
+    def asks_nothing(self) -> bool:
+        """True if each mail goes out as it is given, whenever that is, and nobody is asked."""
+        asked = self.esmtp, self.hooks, self.max_recipients, self.deadline, self._running
+        return asked == (None,) * len(asked)
+
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if there is somebody left to try again for, and a policy that allows it."""
         asked_for = self.retry.tries > 1 or len(self.relays) > 1

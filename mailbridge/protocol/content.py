@@ -180,10 +180,9 @@ def body(content: object) -> Body:
 
     Raises NonASCII for a str outside ASCII, InvalidInput for what is none of these.
     """
-    if isinstance(content, (bytes, bytearray, memoryview, str)):
-        return Buffer(canonical(content))
-    if hasattr(content, "pieces"):
-        return content  # type: ignore[return-value]
+    held = in_memory(content)
+    if held is not None:
+        return held
     if isinstance(content, io.TextIOBase):
         raise InvalidInput("the content is a file opened as text: open it with mode 'rb'")
     if hasattr(content, "read"):
@@ -194,6 +193,13 @@ def body(content: object) -> Body:
         return Spool(content)
     kind = type(content).__name__
     raise InvalidInput(f"content must be bytes, a file or an iterable of bytes, not {kind}")
+
+
+def in_memory(content: object) -> Body | None:
+    """The same of bytes, str or a Body; None for what would have to be read first."""
+    if isinstance(content, (bytes, bytearray, memoryview, str)):
+        return Buffer(canonical(content))
+    return content if hasattr(content, "pieces") else None  # type: ignore[return-value]
 
 
 def canonical(content: bytes | bytearray | memoryview | str) -> bytes:

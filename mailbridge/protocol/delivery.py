@@ -73,6 +73,20 @@ def deliver(
     return report_on(session, mail)
 
 
+def hear_content(
+    session: Session, mail: MailTransaction, lost: Disconnected | None = None
+) -> Dialogue[DeliveryReport]:
+    """The report on a mail whose content was sent, and to be answered unless the end came first."""
+    try:
+        if lost is not None:
+            raise lost
+        reply = yield from session.reply()
+        _judge(mail, mail.accepted, reply)
+    except Disconnected as gone:
+        _settle_lost(session, mail, gone)
+    return report_on(session, mail)
+
+
 def report_on(session: Session, mail: MailTransaction) -> DeliveryReport:
     """The report on a mail, and whether the session has outlived it."""
     report = mail.report()

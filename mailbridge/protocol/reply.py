@@ -181,19 +181,20 @@ class ReplyParser:
         lines = self._lines
         if self._texts or len(lines) < count:
             return None
-        replies, known = [], self._known
-        for line in lines if len(lines) == count else islice(lines, count):
+        known, replies = self._known, []
+        for line in islice(lines, count):
             reply = known.get(line) or self._of_one_line(line)
-            if reply is None or reply.code >= 400:
+            if reply is None:
                 return None
             replies.append(reply)
-        if replies[-1].code // 100 != last:
+        # By their codes, which come first in them.
+        if replies[-1].code // 100 != last or (count > 1 and max(replies[:-1]).code >= 300):
             return None
-        for reply in replies[:-1]:
-            if reply.code >= 300:
-                return None
-        for _ in replies:
-            lines.popleft()
+        if len(lines) == count:
+            lines.clear()
+        else:
+            for _ in replies:
+                lines.popleft()
         return replies
 
     def _of_one_line(self, line: bytes) -> Reply | None:

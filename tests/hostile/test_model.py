@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import mailbridge
@@ -34,9 +34,11 @@ from mailbridge import (
 )
 from mailbridge.attempt import Converse, Lend, Steps
 from mailbridge.deadline import Deadline
+from mailbridge.line import Line as BatchLine
 from mailbridge.outgoing import Content, Outgoing
 from mailbridge.protocol import delivery, dialogue
 from mailbridge.protocol.command import Need
+from mailbridge.protocol.content import stuffed
 from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
 from mailbridge.stock import Lease, Stock
@@ -100,6 +102,30 @@ def scenarios(draw: st.DrawFn, *, windowed: bool = False) -> Scenario:
         draw(st.booleans()) and not windowed,
         draw(st.lists(st.none() | st.none() | st.integers(1, 600), max_size=3)),
         draw(st.lists(st.integers(1, 400), min_size=1, max_size=6)),
+    )
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Scenario:
+    """Longer ones, to a server that pipelines, and that is kind to the first mails."""
+    mails = []
+    for number in range(draw(st.integers(3, 8))):
+        names = [f"r{i}@x.org" for i in range(draw(st.sampled_from([1, 1, 2])))]
+        content = b"Mail: %d\r\n\r\n%bend of %d\r\n" % (number, TRAP, number)
+        mails.append(Written(number, tuple(names), content, "report"))
+    places, stops = st.integers(8, 40), st.lists(st.none() | st.integers(400, 3000), max_size=2)
+    actions = draw(
+        st.dictionaries(places, st.sampled_from([a for a in ACTIONS if a != "extra"]), max_size=2)
+        # A server that says too much and then dies cannot be told from one that takes the mail.
+        | st.dictionaries(places, st.just("extra"), max_size=1)
+    )
+    return Scenario(
+        mails,
+        actions,
+        ["PIPELINING", *draw(st.sampled_from([(), ("SIZE",), ("SIZE", "CHUNKING")]))],
+        False,
+        [] if "extra" in actions.values() else draw(stops),
+        draw(st.lists(st.integers(1, 2000), min_size=1, max_size=6)),
     )
 
 
@@ -288,7 +314,7 @@ class Link:
 class Shelf(Stock[Link, threading.Event]):
     """A stock of one connection at a time, each opened by `line`."""
 
-    def __init__(self, line: Line, window: int) -> None:
+    def __init__(self, line: Line, window: int | None = None) -> None:
         super().__init__(mailbridge.Relay(host="model", bdat_window=window))
         self.line = line
 
@@ -302,6 +328,9 @@ class Resigned:
 
     relays = ()
     retry = mailbridge.RetryPolicy()
+
+    def __init__(self, *, asks_nothing: bool = True) -> None:
+        self.asks_nothing = asks_nothing
 
     def outgoing(self, envelope: Envelope, content: Content, *, on_refused: OnRefused) -> Outgoing:
         return Outgoing(envelope, content, on_refused=on_refused)
@@ -342,12 +371,50 @@ def windowed(scenario: Scenario, log: Log, window: int) -> tuple[list[DeliveryRe
     """The reports on all mails of a batch, and the octets that were offered to the server."""
     shelf = Shelf(Line(scenario, log), window)
     line = WindowedLine(Resigned(), shelf, None, OnRefused(scenario.mails[0].policy))
+    return all_of(scenario, shelf, line), shelf.line.offered
+
+
+def all_of(scenario: Scenario, shelf: Shelf, line: BatchLine) -> list[DeliveryReport]:
+    """Put all mails into a line, to its end."""
     reports = []
     for mail in scenario.mails:
         reports += taken(shelf, line.put(mail.envelope, mail.content))
     reports += taken(shelf, line.end())
     line.close()
-    return reports, shelf.line.offered
+    return reports
+
+
+def batch(scenario: Scenario, *, lane: bool) -> tuple[list[DeliveryReport], bytes, Log]:
+    """The same for a line without a window, which goes on in a lane where it may."""
+    log = Log()
+    shelf = Shelf(Line(scenario, log))
+    policy = OnRefused(scenario.mails[0].policy)
+    line = BatchLine(Resigned(asks_nothing=lane), shelf, None, policy)
+    return all_of(scenario, shelf, line), shelf.line.offered, log
+
+
+def leaving() -> Scenario:
+    """A server that says yes to a mail and to the next one's group, and is gone behind it."""
+    text = b"Mail: %d\r\n\r\n" + TRAP + b"end of %d\r\n"
+    mails = [Written(n, ("r0@x.org",), text % (n, n), "report") for n in range(6)]
+    group = len("MAIL FROM:<a@x.org>\r\nRCPT TO:<r0@x.org>\r\nDATA\r\n")
+    after = group + 3 * (len(stuffed(text % (0, 0))) + group)
+    return Scenario(mails, {}, ["PIPELINING"], False, [after], [36])
+
+
+@bounded
+@given(batches())
+@example(leaving())
+def test_true_states_in_a_lane(scenario: Scenario) -> None:
+    """The short way of a batch says and hears what the long one does, whatever the server makes."""
+    reports, offered, log = batch(scenario, lane=True)
+    check(scenario, log, reports, offered)
+    others, offered_otherwise, _ = batch(scenario, lane=False)
+    assert offered == offered_otherwise
+    for report, other in zip(reports, others, strict=True):
+        assert report == other
+        assert (type(report.error), str(report.error)) == (type(other.error), str(other.error))
+        assert report.reused == other.reused
 
 
 @bounded

@@ -8,11 +8,14 @@ import logging
 import pickle
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 import mailbridge
-from mailbridge import DeliveryReport, Envelope
+from mailbridge import DeliveryReport, Envelope, Esmtp, Transport
+from mailbridge.protocol.lane import Lane, Ordinary
+from mailbridge.protocol.session import Dialogue
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import Peer, RawServer
 from tests.sync.support import BOTH, CC, CONTENT, ENVELOPE, SENDER, TO, transport, verbs
@@ -190,6 +193,52 @@ def test_open_that_fails_leaves_nothing_open(smtpd: ScriptedServer) -> None:
         relay.open()
     assert relay.open() is True
     relay.close()
+
+
+# What is to be asked or told in the middle of a batch, or is not as given.
+ASKING: dict[str, dict[str, Any]] = {
+    "deadline": {"deadline": 60},
+    "limit": {"max_recipients": 5},
+    "esmtp": {"esmtp": Esmtp(mt_priority=1)},
+    "hook": {"before_final_dot": lambda handover: None},
+    "abort": {"on_refused": "abort"},
+}
+
+
+@pytest.mark.parametrize("asked", [{}, *ASKING.values()], ids=["nothing", *ASKING])
+def test_a_batch_goes_the_short_way_where_nothing_is_asked(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    taken = 0
+
+    def send(self: Lane, following: Ordinary) -> Dialogue[DeliveryReport]:
+        nonlocal taken
+        taken += 1
+        return (yield from way(self, following))
+
+    way = Lane.send
+    monkeypatch.setattr(Lane, "send", send)
+    with ScriptedServer(extensions=["PIPELINING", "MT-PRIORITY"]) as smtpd:
+        sender = Transport(transport(smtpd).relay, **asked)
+        reports = list(sender.send_many((ENVELOPE, b"%d\r\n" % n) for n in range(10)))
+        assert all(report.all_accepted for report in reports)
+        contents = [message.content for message in smtpd.messages]
+        assert contents == [b"%d\r\n" % n for n in range(10)]
+    # The first is on its way before it is known what is granted, and nothing follows the last.
+    assert taken == (0 if asked else 8)
+
+
+def test_a_batch_changes_connections_in_time() -> None:
+    with ScriptedServer(extensions=["PIPELINING"]) as smtpd:
+        sender = transport(smtpd, max_messages=4)
+        reports = list(sender.send_many((ENVELOPE, b"%d\r\n" % n) for n in range(10)))
+        assert all(report.all_accepted for report in reports)
+        assert [report.reused for report in reports] == [False, True, True, True] * 2 + [
+            False,
+            True,
+        ]
+        assert smtpd.connections == 3
+        assert len(smtpd.messages) == 10
 
 
 def test_send_many(smtpd: ScriptedServer) -> None:
