@@ -41,8 +41,9 @@ class Connection(Wire):
             dialogue.close()
             raise RuntimeError("this connection is in the middle of a dialogue")
         self._dialogue, self._limit, self._waiting_for = dialogue, limit, None
+        session = self.session
         try:
-            if not self._looked and self.session.idle:
+            if not (self._looked or session.granted) and session.idle:
                 self._look()
             self._looked = False
             self._step()
@@ -58,7 +59,7 @@ class Connection(Wire):
                 raise error
         except MailError as exc:
             self._locate(exc)
-            if not self.session.usable:
+            if not session.usable:
                 self.close()
             raise
         except BaseException as exc:
@@ -67,7 +68,7 @@ class Connection(Wire):
         finally:
             self._dialogue = self._need = self._errand = self._limit = None
             self._end = self._waiter = None
-        if self.session.unusable_because is not None:
+        if session.unusable_because is not None:
             self.close()
         result: T = value
         return result
@@ -115,6 +116,7 @@ class Connection(Wire):
                 error = None
                 if not isinstance(need, Need):
                     self._errand = need
+                    self._timer.clear()
                     break
                 try:
                     if not (self._begin_tls() if need is TLS else self._satisfied(need)):
@@ -126,7 +128,6 @@ class Connection(Wire):
             self._end = done.value, None
         except BaseException as exc:
             self._end = None, exc
-        self._timer.clear()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -135,8 +136,7 @@ class Connection(Wire):
         session = self.session
         if self._limit is not None:
             self._check_limit()
-        self._write()
-        if self._is_writing:
+        if not self._write():
             if not (session.eof or session.answered_early):
                 return False
             self._stop_writing()
@@ -145,7 +145,8 @@ class Connection(Wire):
         if self._transport is None:
             self._connected()
         if self._waits_anew(need, self._wrote):
-            self._timer.set(shortest(self._seconds(need), self._limit))
+            seconds = self._seconds(need)
+            self._timer.set(seconds if self._limit is None else shortest(seconds, self._limit))
         self._wrote = False
         return False
 
@@ -155,7 +156,7 @@ class Connection(Wire):
 
     def _heard(self) -> None:
         need = self._need
-        if need is TLS or self._is_writing:
+        if need is TLS or self._held or self._blocks or self._goes_on_soon:
             self._go_on()
         elif need is not None:
             self._step()  # If it is no whole reply yet, the dialogue says so.
@@ -179,8 +180,10 @@ class Connection(Wire):
         need = self._need
         if need is TLS:
             error = self._handshake_timed_out()
-        elif need is None or self._held:
+        elif self._held:
             error = self._timed_out(self.timeouts.reply, "for the server to read")
+        elif need is None:
+            return  # What was waited for has come in time.
         else:
             error = self._timed_out(self._seconds(need), "for the server's reply")
         self._step(error)

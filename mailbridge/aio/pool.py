@@ -60,10 +60,13 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         Raises PoolTimeout if none becomes free in time, ConnectError at once while the relay
         has been failing (the breaker), and all that `open_connection` raises.
         """
-        await self._wait_for_place(deadline)
+        turn = self._enter(Turn)
+        if turn is not None:
+            await self._wait_for(turn, deadline)
         try:
             lease = None if fresh else self._take_idle()
-            lease = lease or await self._open(listener, deadline, mail_follows)
+            if lease is None:
+                lease = await self._open(listener, deadline, mail_follows)
             return self._lend(lease, listener)
         except BaseException:
             self._vacate()
@@ -74,10 +77,7 @@ class AsyncPool(stock.Stock[Connection, Turn]):
         if self.bucket is not None and (pause := self._pause(deadline)) > 0:
             await asyncio.sleep(pause)
 
-    async def _wait_for_place(self, deadline: Deadline | None) -> None:
-        turn = self._enter(Turn)
-        if turn is None:
-            return
+    async def _wait_for(self, turn: Turn, deadline: Deadline | None) -> None:
         try:
             await asyncio.wait([turn.future], timeout=self._patience(deadline))
         except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
 from typing import Any, Self, TypeVar
 
 from .. import attempt as tries
@@ -138,12 +138,16 @@ class AsyncTransport(Route[Connection]):
             report = await self.take(tries.again(outgoing, report, relays, self.retry))
         return self.tell(report, began)
 
-    async def _try(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
+    def _try(self, relay: Relay, outgoing: Outgoing) -> Coroutine[Any, Any, DeliveryReport]:
         """One try at one relay; two if a kept connection turns out to be dead."""
         if self._kept is not None:
-            async with self._lock:
-                if self._keeps(relay):
-                    return await self.take(self._over_kept(outgoing))
+            return self._try_kept(relay, outgoing)
+        return self.take(tries.at(pool_for(relay), outgoing))
+
+    async def _try_kept(self, relay: Relay, outgoing: Outgoing) -> DeliveryReport:
+        async with self._lock:
+            if self._keeps(relay):
+                return await self.take(self._over_kept(outgoing))
         return await self.take(tries.at(pool_for(relay), outgoing))
 
     async def take(self, steps: tries.Steps[T]) -> T:
@@ -154,6 +158,14 @@ class AsyncTransport(Route[Connection]):
                 try:
                     if isinstance(step, tries.Converse):
                         result = await step.lease.connection.run(step.dialogue, step.deadline)
+                    elif isinstance(step, tries.Lend):
+                        stock, fresh, deadline, mail_follows = step
+                        result = await stock.acquire(
+                            fresh=fresh,
+                            listener=self.listener,
+                            deadline=deadline,
+                            mail_follows=mail_follows,
+                        )
                     else:
                         result = await self._take(step)
                 except BaseException as error:
@@ -164,15 +176,8 @@ class AsyncTransport(Route[Connection]):
             value: T = done.value
             return value
 
-    async def _take(self, step: tries.Lend | tries.Pace | tries.Try | policy.Retry) -> Any:
+    async def _take(self, step: tries.Pace | tries.Try | policy.Retry) -> Any:
         match step:
-            case tries.Lend(pool, fresh, deadline, mail_follows):
-                return await pool.acquire(
-                    fresh=fresh,
-                    listener=self.listener,
-                    deadline=deadline,
-                    mail_follows=mail_follows,
-                )
             case tries.Pace(pool, deadline):
                 return await pool.pace(deadline)
             case tries.Try(relay, outgoing):

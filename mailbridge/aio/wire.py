@@ -160,12 +160,8 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
 
     # Writing.
 
-    @property
-    def _is_writing(self) -> bool:
-        return bool(self._held or self._blocks or self._goes_on_soon)
-
-    def _write(self) -> None:
-        """Write what the session has, as far as it goes without waiting."""
+    def _write(self) -> bool:
+        """Write what the session has, as far as it goes without waiting. True if that is all."""
         session, written, octets = self.session, 0, PIECE
         while not self._held:
             watchful = session.may_be_cut_short or bool(self._blocks)
@@ -177,10 +173,10 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
                     self._goes_on_soon = True
                     self._loop.call_soon(self._soon)
                 if self._goes_on_soon:
-                    return
+                    return False
                 data = session.data_to_send()
                 if not data:
-                    return
+                    return True
                 octets = len(data)
                 block = data if octets <= BLOCK else self._first_block(data)
             if watchful:
@@ -188,11 +184,12 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
                 self._look()
             if session.eof or (session.has_input and session.answered_early):
                 self._stop_writing()
-                return
+                return not self._goes_on_soon
             written += len(block)
             self._put(block)
             if octets < PIECE:
-                return  # That was all.
+                return not self._held  # That was all.
+        return False
 
     def _first_block(self, data: bytes) -> memoryview:
         view = memoryview(data)
