@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 
 from .errors import TLSError
+from .logins import forget_logins
 from .options import Relay
 from .report import Phase
 from .tls import forget_sessions
+from .tokens import forget_tokens
 
 logger = logging.getLogger("mailbridge")
 
@@ -61,10 +63,6 @@ def forget_relays() -> None:
 
     That is: refused logins, tokens, TLS sessions, and who has offered STARTTLS.
     """
-    # Imported here: what a login takes is loaded with the first one.
-    from .logins import forget_logins
-    from .tokens import forget_tokens
-
     forget_logins()
     forget_tokens()
     forget_sessions()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import TypedDict
 
-from . import memory
+from . import logins, memory
 from .errors import ResponseError, TLSError
 from .options import TLS, Relay, Timeouts
 from .protocol import dialogue
@@ -55,19 +55,7 @@ def open_session(
     yield from dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT)
     yield from dialogue.hello(session, name)
     yield from start_tls(session, relay, name)
-    if relay.logs_in:
-        # Imported here: a server of the same network mostly takes mail without a login.
-        from . import logins
-
-        yield from (logins.begin if mail_follows else logins.log_in)(session, relay)
-
-
-def check_login(relay: Relay) -> None:
-    """Raise AuthenticationFailed if these credentials were refused a short while ago."""
-    if relay.logs_in:
-        from . import logins
-
-        logins.check(relay)
+    yield from (logins.begin if mail_follows else logins.log_in)(session, relay)
 
 
 def start_tls(session: Session, relay: Relay, name: str) -> Dialogue[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 
-from .. import opening, stock
+from .. import logins, opening, stock
 from ..deadline import Deadline
 from ..errors import MailError
 from ..options import Relay
@@ -117,7 +117,7 @@ async def open_connection(
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
     """
-    opening.check_login(relay)
+    logins.check(relay)
     connection = Connection(**opening.terms(relay))
     connection.session.transcript.listener = listener
     try:

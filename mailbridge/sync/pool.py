@@ -10,7 +10,7 @@ import atexit
 import threading
 import time
 
-from .. import opening, stock
+from .. import logins, opening, stock
 from ..deadline import Deadline
 from ..errors import MailError
 from ..options import Relay
@@ -122,7 +122,7 @@ def open_connection(
     Raises ConnectError, GreetingRefused, HeloRefused, TLSError, CertificateError,
     AuthenticationFailed, NotSupported or Disconnected; then nothing is left open.
     """
-    opening.check_login(relay)
+    logins.check(relay)
     connection = Connection(**opening.terms(relay))
     connection.session.transcript.listener = listener
     try:
