@@ -223,9 +223,12 @@ def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
 
 
 def _with_crlf(data: bytes) -> bytes:
-    # It takes note of the kinds of line ends that it sees, in one look at each octet.
+    # It takes note of the kinds of line ends that it sees, in one look at each octet; piece by
+    # piece, since it looks at a text, which is a copy.
     seen = io.IncrementalNewlineDecoder(None, translate=False)
-    seen.decode(data.decode("latin-1"), final=True)
+    for start in range(0, len(data), PIECE):
+        seen.decode(data[start : start + PIECE].decode("latin-1"))
+    seen.decode("", final=True)
     if seen.newlines in ("\r\n", None):
         return data
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import tracemalloc
 
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -34,6 +35,27 @@ def received(wire: bytes) -> tuple[bytes, bytes]:
         if line == b".":
             return b"".join(lines), wire
         lines.append(line.removeprefix(b".") + b"\r\n")
+
+
+def test_what_is_canonical_already_is_not_copied() -> None:
+    """Octets that somebody holds are looked at in pieces: there may be many of them."""
+    whole = (b"x" * 76 + b"\r\n") * (60 * PIECE // 78)
+    tracemalloc.start()
+    try:
+        assert canonical(whole) is whole
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * PIECE
+
+
+@given(st.integers(0, 4), st.sampled_from([b"\r\n", b"\r", b"\n", b"\n\r"]))
+def test_line_ends_at_the_border_of_a_piece(before: int, line_end: bytes) -> None:
+    start = b"x\r\n" + b"y" * (PIECE - 3 - before)
+    expected = start + line_end.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(
+        b"\n", b"\r\n"
+    )
+    assert canonical(start + line_end + b"z") == expected + b"z\r\n"
 
 
 @given(contents)

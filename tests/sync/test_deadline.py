@@ -31,7 +31,7 @@ from tests.sync.support import BOTH, CONTENT, ENVELOPE, TO, transport
 SOON = 0.2
 # Long enough for a busy machine to come as far as the point that a test is about.
 LATER = 1.0
-SAYS = r"the deadline of [01.2]+ s for this send"
+SAYS = r"the deadline of [0-3.]+ s for this send"
 
 
 def hurried(smtpd: ScriptedServer, deadline: float | None = SOON, **options: Any) -> Transport:
@@ -136,11 +136,11 @@ def test_a_timer_that_rings_a_little_early() -> None:
 
 def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
     """Too late is told at once, and the mail that was not sent is not counted."""
-    sender = hurried(smtpd, LATER, max_per_second=0.5)
+    sender = hurried(smtpd, 3, max_per_second=0.25)
     assert sender.send(ENVELOPE, CONTENT).accepted
     bucket = pool_for(sender.relay).bucket
     for _ in range(3):
-        with in_time(LATER), pytest.raises(PoolTimeout, match=f"max_per_second .* after {SAYS}"):
+        with in_time(2.5), pytest.raises(PoolTimeout, match=f"max_per_second .* after {SAYS}"):
             sender.send(ENVELOPE, CONTENT)
     assert bucket is not None
     assert bucket.tokens > -1
