@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import EmailMessage
 
 import mailbridge
 from mailbridge.testing import ScriptedServer
@@ -17,6 +17,7 @@ from tests.sync.servers import RawServer
 from tests.sync.test_login_with_mail import answering
 
 Configure = Callable[..., None]
+Make = Callable[..., EmailBackend]
 USER = {"username": "user", "password": "right"}
 
 
@@ -42,17 +43,15 @@ def test_the_login_and_the_envelope_are_one_write(site: Configure) -> None:
 
 
 @pytest.mark.parametrize("silently", [False, True])
-def test_a_login_that_is_refused_behind_the_envelope(site: Configure, silently: bool) -> None:
+def test_a_login_that_is_refused_behind_the_envelope(backend: Make, silently: bool) -> None:
     with RawServer(answering("535 No", "530 Log in", "503 No sender")) as server:
-        site(host=server.host, port=server.port, **USER)
         mail = message()
-        backend = get_connection()
-        backend.fail_silently = silently
+        sender = backend(host=server.host, port=server.port, fail_silently=silently, **USER)
         if silently:
-            assert backend.send_messages([mail]) == 0
+            assert sender.send_messages([mail]) == 0
         else:
             with pytest.raises(mailbridge.AuthenticationFailed, match="535") as caught:
-                backend.send_messages([mail])
+                sender.send_messages([mail])
             assert caught.value.message is mail
             assert caught.value.report is mail.delivery_report
         assert mail.delivery_report.not_attempted == ("b@example.com",)
@@ -69,21 +68,21 @@ class Sends(EmailBackend):
 
 
 def test_where_somebody_has_a_hand_in_it_the_connection_is_opened_first(
-    smtpd: ScriptedServer, site: Configure, monkeypatch: pytest.MonkeyPatch
+    smtpd: ScriptedServer, backend: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mail = message()
-    assert goes_alone(EmailBackend(), [mail], _OURS)
-    assert not goes_alone(EmailBackend(), [mail, message()], _OURS)
-    assert not goes_alone(EmailBackend(), iter([mail]), _OURS)
-    assert not goes_alone(EmailBackend(), [message(bcc=["jörg@example.com"])], _OURS)
-    assert not goes_alone(EmailBackend(tries=2), [mail], _OURS)
-    assert not goes_alone(EmailBackend(relays=["smtp://b.example"]), [mail], _OURS)
+    assert goes_alone(backend(), [mail], _OURS)
+    assert not goes_alone(backend(), [mail, message()], _OURS)
+    assert not goes_alone(backend(), iter([mail]), _OURS)
+    assert not goes_alone(backend(), [message(bcc=["jörg@example.com"])], _OURS)
+    assert not goes_alone(backend(tries=2), [mail], _OURS)
+    assert not goes_alone(backend(relays=["smtp://b.example"]), [mail], _OURS)
     for kind in (Opens, Sends):
-        assert not goes_alone(kind(), [mail], _OURS)
-        assert kind().send_messages([mail]) == 1
-    with EmailBackend() as backend:
-        assert not goes_alone(backend, [mail], _OURS)
-    patched = EmailBackend()
+        assert not goes_alone(backend(kind), [mail], _OURS)
+        assert backend(kind).send_messages([mail]) == 1
+    with backend() as opened:
+        assert not goes_alone(opened, [mail], _OURS)
+    patched = backend()
     monkeypatch.setattr(patched, "_send", lambda email_message: True)
     assert not goes_alone(patched, [mail], _OURS)
 
@@ -92,27 +91,27 @@ def test_where_somebody_has_a_hand_in_it_the_connection_is_opened_first(
 
     signals.pre_send.connect(receiver)
     try:
-        assert not goes_alone(EmailBackend(), [mail], _OURS)
-        assert mail.send() == 1
+        assert not goes_alone(backend(), [mail], _OURS)
+        assert backend().send_messages([mail]) == 1
     finally:
         signals.pre_send.disconnect(receiver)
     assert smtpd.messages[-1].recipients == ("c@example.com",)
 
 
 def test_what_was_changed_on_a_backend_counts_for_it_alone(
-    smtpd: ScriptedServer, site: Configure, monkeypatch: pytest.MonkeyPatch
+    smtpd: ScriptedServer, backend: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mail = EmailMessage("Subject", "Body", "a@example.org", ["b@example.com", "c@example.com"])
-    assert EmailBackend(max_recipients=5).send_messages([mail]) == 1
-    strict = EmailBackend(max_recipients=5)
+    assert backend(max_recipients=5).send_messages([mail]) == 1
+    strict = backend(max_recipients=5)
     strict.max_recipients = 1
     with pytest.raises(mailbridge.InvalidInput, match="max_recipients"):
         strict.send_messages([mail])
-    other = EmailBackend(max_recipients=5)
+    other = backend(max_recipients=5)
     other.port = 1
     with pytest.raises(mailbridge.ConnectError):
         other.send_messages([mail])
     monkeypatch.setattr("django.core.mail.utils.DNS_NAME._fqdn", "me.example.org", raising=False)
-    assert EmailBackend(max_recipients=5).send_messages([mail]) == 1
+    assert backend(max_recipients=5).send_messages([mail]) == 1
     assert smtpd.connections == 2
     assert "C: EHLO me.example.org" in smtpd.transcript
