@@ -67,12 +67,13 @@ class Batch:
         self, mails: Iterator[Mail] | AsyncIterator[Mail]
     ) -> AsyncGenerator[DeliveryReport]:
         take, on_refused = self._transport.take, self._on_refused
+        at_once = mails if isinstance(mails, Iterator) else None
         line = await self._transport.line(on_refused, self._deadline)
         error: Exception | None = None
         try:
             while True:
                 try:
-                    mail = next(mails, None) if isinstance(mails, Iterator) else await _next(mails)
+                    mail = await _next(mails) if at_once is None else next(at_once, None)
                 except Exception as exc:
                     mail, error = None, exc  # It waits for the mail before it.
                 steps = line.end() if mail is None else line.put(*mail)
