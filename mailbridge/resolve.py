@@ -9,14 +9,12 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from concurrent.futures import Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from . import forks
 from .errors import ConnectError, ConnectTimeout, HostNotFound
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 #: Family, type, protocol, canonical name and address, as `getaddrinfo` gives them.
 AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
@@ -102,9 +100,6 @@ class _UnderWay:
 
     def future(self, host: str, port: int) -> Future[Found]:
         """The addresses of `host`, as soon as they are known."""
-        # Imported here: for an address, and for this machine, nobody is asked.
-        from concurrent.futures import Future
-
         key = host, port
         mine: Future[Found] = Future()
         # One who gives up waiting must not cancel it for the others.

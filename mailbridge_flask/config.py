@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import mailbridge
 from mailbridge import TLS, AddressError, OnRefused, OptionError, Relay, RetryPolicy
@@ -51,8 +51,7 @@ ELSEWHERE: Final = {
 _COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp", "pool"}
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """What was configured for one application. Immutable; repr hides the password."""
 
     relay: Relay
@@ -61,7 +60,7 @@ class Config:
     debug: bool = False
     max_emails: int | None = None
     ascii_attachments: bool = False
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    retry: RetryPolicy = RetryPolicy()
     relays: tuple[Relay, ...] = ()
     round_robin: bool = False
     deadline: float | None = None

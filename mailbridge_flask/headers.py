@@ -34,7 +34,9 @@ _LONG_NAME: Final = 60
 _LONGEST_FIELD_NAME: Final = 76
 
 # Tab is white space. The others, and the line separators of Unicode, end a line somewhere.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# A pattern that knows all of Unicode takes long to make.
+_FOREIGN_CONTROL: Final = r"[\x80-\x9f\u2028\u2029\ud800-\udfff]"
 _FOLD: Final = r"(?<=[^\r\n])\r\n(?=[ \t]+[^\s])"
 _PLAIN: Final = re.compile(r"[!-~]+(?: +[!-~]+)*")
 _ATOMS: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
@@ -70,7 +72,10 @@ def text_of(value: object) -> str:
 def check(field: str, value: object) -> str:
     """`value` as text. Raises BadHeaderError if it has a line break or a control character."""
     text = text_of(value)
-    if found := _CONTROL.search(text):
+    found = _CONTROL.search(text)
+    if found is None and not text.isascii():
+        found = re.search(_FOREIGN_CONTROL, text)
+    if found is not None:
         raise BadHeaderError(
             f"{field} contains {found[0]!a}: line breaks and control characters are not allowed"
         )

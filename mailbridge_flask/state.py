@@ -6,7 +6,6 @@ import sys
 from collections import ChainMap
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Self, cast
 
 from flask import Flask
@@ -164,7 +163,7 @@ class MailState:
 
     @default_sender.setter
     def default_sender(self, value: str | tuple[str, str] | None) -> None:
-        self.config = replace(self.config, default_sender=value)
+        self.config = self.config._replace(default_sender=value)
 
     @property
     def ascii_attachments(self) -> bool:
@@ -173,7 +172,7 @@ class MailState:
 
     @ascii_attachments.setter
     def ascii_attachments(self, value: bool) -> None:
-        self.config = replace(self.config, ascii_attachments=value)
+        self.config = self.config._replace(ascii_attachments=value)
 
     @property
     def max_emails(self) -> int | None:

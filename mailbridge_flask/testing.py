@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 from unittest import mock
 
@@ -35,12 +35,12 @@ def _with_relay(relay: Relay) -> property:
 
     def get(state: MailState) -> Config:
         own: Config = vars(state)["config"]
-        return replace(own, relay=_like(own.relay, relay), relays=(), round_robin=False)
+        return own._replace(relay=_like(own.relay, relay), relays=(), round_robin=False)
 
     def put(state: MailState, value: Config) -> None:
         own: Config = vars(state).get("config", value)
         servers = {name: getattr(own, name) for name in ("relay", "relays", "round_robin")}
-        vars(state)["config"] = replace(value, **servers)
+        vars(state)["config"] = value._replace(**servers)
 
     return property(get, put)
 

@@ -10,8 +10,8 @@ from .reply import Reply
 
 # "AUTH=LOGIN PLAIN" is how servers announced AUTH before RFC 2554, some do so to this day.
 _KEYWORD = re.compile(
-    r"(?P<auth>auth)=(?P<mechanisms>.*)|(?P<keyword>[a-z0-9][a-z0-9-]*)(?P<parameters>[ \t].*)?",
-    re.IGNORECASE,
+    r"(?P<auth>[Aa][Uu][Tt][Hh])=(?P<mechanisms>.*)"
+    r"|(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?P<parameters>[ \t].*)?"
 )
 _SIZE = re.compile(r"[0-9]{1,20}")
 

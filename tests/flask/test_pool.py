@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import traceback
-from dataclasses import replace
 
 import pytest
 
@@ -41,7 +40,7 @@ def test_another_configuration_counts_from_the_next_message_on(
     with ScriptedServer() as other:
         config = mail.state.config
         relay = config.relay.using(host=other.host, port=other.port)
-        mail.state.config = replace(config, relay=relay)
+        mail.state.config = config._replace(relay=relay)
         mail.send(message)
         mail.state.config = config
         mail.send(message)
