@@ -55,10 +55,10 @@ def goes_alone(backend: EmailBackend, messages: Iterable[EmailMessage], ours: An
 
 def _has_ascii_addresses(message: EmailMessage) -> bool:
     try:
-        addresses = (message.from_email, *message.recipients())
+        addresses = "".join(map(str, (message.from_email, *message.recipients())))
     except Exception:
         return False  # It is told what is wrong with it where it is sent.
-    return str(addresses).isascii()
+    return addresses.isascii()
 
 
 def send_alone(backend: EmailBackend, message: EmailMessage) -> int:
