@@ -68,6 +68,8 @@ class _Race:
 
     async def winner(self) -> socket.socket | None:
         """The first socket that is connected, None if none can be."""
+        if len(self._left) == 1:
+            return await self._alone(self._left.popleft())
         try:
             while self._left or self._trying:
                 if self._left:
@@ -82,6 +84,18 @@ class _Race:
             for attempt in self._trying:
                 attempt.add_done_callback(_close)
                 attempt.cancel()
+
+    async def _alone(self, info: AddressInfo) -> socket.socket | None:
+        """With nobody to race against there is no need of a task."""
+        name = str(info[4][0])
+        try:
+            return await _connected(info, self._source_address)
+        except OSError as exc:
+            self._failed.append((name, exc))
+            return None
+        except asyncio.CancelledError:
+            self._late.append(name)
+            raise
 
     async def _first(self, delay: float | None) -> socket.socket | None:
         done, _ = await asyncio.wait(
