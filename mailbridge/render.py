@@ -23,6 +23,7 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from .header import SHORT_LINE, NotCovered, parameter
+from .protocol.content import has_long_line
 from .protocol.content import pieces as slices
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*+/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*+")
@@ -267,26 +268,27 @@ def _encoded(content: str, style: Style) -> tuple[str, bytes]:
         data = content.encode()
     except UnicodeEncodeError:
         raise NotCovered("a lone surrogate") from None
-    lines = data.splitlines()
-    closed = style.ends_text or data.endswith((b"\n", b"\r"))
-    if closed:
-        # The last line is followed by its end as well; an empty text becomes an empty line.
-        lines.append(b"")
-        if len(lines) == 1:
-            lines.append(b"")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    data = data.replace(b"\n", b"\r\n")
+    closed = data.endswith(b"\n")
+    if style.ends_text and not closed:
+        # An empty text becomes an empty line.
+        data, closed = data + b"\r\n", True
     ascii_only = content.isascii()
-    if (ascii_only or style.eight_bit) and max(map(len, lines), default=0) <= style.longest_line:
-        return "7bit" if ascii_only else "8bit", b"\r\n".join(lines)
-    if style.weighs_base64 and _base64_is_shorter(lines):
-        return "base64", _base64(b"\r\n".join(lines))
+    if (ascii_only or style.eight_bit) and not has_long_line(data, style.longest_line):
+        return "7bit" if ascii_only else "8bit", data
+    if style.weighs_base64 and _base64_is_shorter(data):
+        return "base64", _base64(data)
     if closed:
-        return "quoted-printable", b2a_qp(b"\r\n".join(lines), istext=True)
+        return "quoted-printable", b2a_qp(data, istext=True)
     # Without a line end in the text, b2a_qp would break lines by a bare LF.
-    return "quoted-printable", b2a_qp(b"\r\n".join((*lines, b"")), istext=True)[:-2]
+    return "quoted-printable", b2a_qp(data + b"\r\n", istext=True)[:-2]
 
 
-def _base64_is_shorter(lines: list[bytes]) -> bool:
+def _base64_is_shorter(data: bytes) -> bool:
     """Decide as `email.contentmanager` does, from the first ten lines."""
+    lines = data.split(b"\r\n", 10)
     sniff = b"\r\n".join(lines[:10])
     if len(lines) > 10 or lines[-1]:
         sniff += b"\r\n"

@@ -234,14 +234,14 @@ def _with_crlf(data: bytes) -> bytes:
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
 
 
-def has_long_line(data: bytes) -> bool:
-    """True if a line of `data` is longer than LONGEST_LINE, the last one with or without its end.
+def has_long_line(data: bytes, longest: int = LONGEST_LINE) -> bool:
+    """True if a line of `data` is longer than `longest`, the last one with or without its end.
 
     Looks from one line end to the last one that is near enough, so it reads little of the rest.
     """
-    start, enough = 0, len(data) - LONGEST_LINE
+    start, enough, reach = 0, len(data) - longest, longest + 2
     while start < enough:
-        start = data.rfind(b"\n", start, start + LONGEST_LINE + 2) + 1
+        start = data.rfind(b"\n", start, start + reach) + 1
         if not start:
             return True
     return False
