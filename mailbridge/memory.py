@@ -9,7 +9,6 @@ from .logins import forget_logins
 from .options import Relay
 from .report import Phase
 from .tls import forget_sessions
-from .tokens import forget_tokens
 
 logger = logging.getLogger("mailbridge")
 
@@ -63,6 +62,8 @@ def forget_relays() -> None:
 
     That is: refused logins, tokens, TLS sessions, and who has offered STARTTLS.
     """
+    from .tokens import forget_tokens  # Imported here: few log in by tokens.
+
     forget_logins()
     forget_tokens()
     forget_sessions()
