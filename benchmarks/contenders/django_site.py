@@ -12,6 +12,7 @@ from benchmarks.contenders import PASSWORD, SENDER, USER, Job, Prepare, contende
 BACKENDS = {
     "django": "django.core.mail.backends.smtp.EmailBackend",
     "mailbridge_django": "mailbridge_django.EmailBackend",
+    "limit": "benchmarks.contenders.limit.Backend",
 }
 TEXT = "Hello,\n\nyour order 4711 has been shipped today.\n\n-- \nThe shop\n"
 FOREIGN = "Grüße aus Köln, schöne Straßen und süße Äpfel für alle. 你好世界\n"
