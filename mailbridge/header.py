@@ -92,14 +92,17 @@ class NotCovered(Exception):
     """This input is for the slow way: it is unusual, or it is wrong."""
 
 
-def text(name: str, value: str) -> str:
-    """An unstructured field: Subject, List-Unsubscribe, X-..."""
+def text(name: str, value: str, *, whole: bool = False) -> str:
+    """An unstructured field: Subject, List-Unsubscribe, X-...
+
+    What is not ASCII is encoded from the first such word to the last, or as a `whole`.
+    """
     check_name(name)
     if "=?" in value:
         raise NotCovered("it looks like an encoded word")
     if not value.isascii():
         _check_characters(value)
-        return _folded(name, _encoded_text(value, SHORT_LINE - len(name) - 2))
+        return _folded(name, _encoded_text(value, SHORT_LINE - len(name) - 2, whole))
     if not _TEXT.fullmatch(value):
         raise NotCovered("white space in front, or a control character")
     if len(name) + 2 + len(value) <= SHORT_LINE:
@@ -176,12 +179,14 @@ def _folded(name: str, value: str) -> str:
     return f"{name}: {whole[len(name) + 1 :]}\r\n"
 
 
-def _encoded_text(value: str, room: int) -> str:
-    """`value` with the words from the first to the last outside ASCII as encoded words."""
+def _encoded_text(value: str, room: int, whole: bool) -> str:
+    """`value` with the words from the first to the last outside ASCII as encoded words, or all."""
     words = value.split(" ")
     if "" in words:
         # White space beside an encoded word is not always kept.
         raise NotCovered("white space beside white space")
+    if whole:
+        return " ".join(_encoded_words(value, room, favour=0))
     foreign = [number for number, word in enumerate(words) if not word.isascii()]
     first, behind = foreign[0], foreign[-1] + 1
     room -= sum(map(len, words[:first])) + first
@@ -189,18 +194,18 @@ def _encoded_text(value: str, room: int) -> str:
     return " ".join([*words[:first], *encoded, *words[behind:]])
 
 
-def _encoded_words(value: str, room: int) -> Iterator[str]:
+def _encoded_words(value: str, room: int, favour: int = 4) -> Iterator[str]:
     """`value` as encoded words (RFC 2047), the first of at most `room` characters if it can be.
 
-    A character is never divided between two words (section 5).
+    In base64 where that is shorter by more than `favour`: a person may have to read it. A character
+    is never divided between two words (section 5).
     """
     data = value.encode()
     quoted = "".join(map(_Q.__getitem__, data))
     start, limit = 0, min(ENCODED_TEXT, room - 12)
     if limit < 16:
         limit = ENCODED_TEXT
-    # Base64 where it is shorter by more than a few characters: a person may have to read it.
-    if len(quoted) * 3 <= len(data) * 4 + 20:
+    if len(quoted) <= (len(data) + 2) // 3 * 4 + favour:
         while start < len(quoted):
             end = _end_of_q_word(quoted, start + limit)
             yield f"=?utf-8?q?{quoted[start:end]}?="

@@ -84,10 +84,8 @@ def _tls_context(
         name, path = ("ca_file", ca_file) if ca_file else ("ca_path", ca_path)
         raise OptionError(f"{name} {path!r} holds no usable certificates: {exc}") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Nobody's mail is spliced into a session that somebody else has begun (CVE-2009-3555). The
-    # flags are taken as a number: to name all that are set takes longer than to look at the CAs.
-    set_before: int = super(ssl.SSLContext, context).options
-    context.options = set_before | int(ssl.OP_NO_RENEGOTIATION)  # type: ignore[assignment]
+    # Nobody's mail is spliced into a session that somebody else has begun (CVE-2009-3555).
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -40,7 +40,8 @@ from mailbridge.render import (
     render_body,
 )
 
-# From 6.0 on Django builds on `email.message.EmailMessage`, before that on `email.mime`.
+# From 6.0 on Django builds on `email.message.EmailMessage`, before that on `email.mime`, and a
+# field that is not ASCII is encoded as a whole.
 MODERN_DJANGO = django.VERSION >= (6, 0)
 STYLE = MODERN if MODERN_DJANGO else COMPAT32
 
@@ -151,7 +152,7 @@ def _fields(message: EmailMessage) -> Iterator[str]:
     extra = message.extra_headers
     if type(extra) is not dict or (extra and not all(type(name) is str for name in extra)):
         raise NotCovered("unusual headers")
-    yield header.text("Subject", str(message.subject))
+    yield header.text("Subject", str(message.subject), whole=not MODERN_DJANGO)
     yield header.addresses("From", [str(extra.get("From", message.from_email))])
     for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
         if name in extra:
@@ -183,7 +184,7 @@ def _extra(extra: dict[str, Any], names: Iterable[str]) -> Iterator[str]:
         elif lowered in _STRUCTURED or lowered.startswith("content-"):
             raise NotCovered("a header that Django parses, or refuses")
         else:
-            yield header.text(name, value)
+            yield header.text(name, value, whole=not MODERN_DJANGO)
 
 
 def _header_value(value: object) -> str:

@@ -39,6 +39,19 @@ def test_a_text_is_written(text: str, field: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("hello", "Subject: hello\r\n"),
+        ("an alle Mütter", "Subject: =?utf-8?q?an_alle_M=C3=BCtter?=\r\n"),
+        ("Grüße an alle", "Subject: =?utf-8?b?R3LDvMOfZSBhbiBhbGxl?=\r\n"),
+    ],
+)
+def test_a_text_is_encoded_as_a_whole(text: str, field: str) -> None:
+    assert header.text("Subject", text, whole=True) == field
+    assert value(field) == text
+
+
+@pytest.mark.parametrize(
     "text",
     [
         *(

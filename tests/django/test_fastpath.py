@@ -69,6 +69,15 @@ def test_the_fast_path_is_taken(message: EmailMessage) -> None:
     assert parsed(message)["MIME-Version"] == "1.0"
 
 
+@pytest.mark.parametrize("subject", ["Chère maman", "Grüße an alle", "Наши новости"])
+def test_a_subject_is_written_as_this_django_writes_it(subject: str) -> None:
+    message = simple(subject=subject)
+    content = render(message)
+    assert content is not None
+    (written,) = [line for line in bytes(content).splitlines() if line.startswith(b"Subject:")]
+    assert written in message.message().as_bytes().splitlines()
+
+
 def test_a_domain_is_written_by_idna_2008() -> None:
     # Django's own "fass.example" is somebody else.
     assert str(parsed(simple(to=["a@faß.example"]))["To"]) == "a@xn--fa-hia.example"
