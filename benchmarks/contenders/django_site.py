@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from benchmarks.contenders import PASSWORD, SENDER, USER, Job, Prepare, contender, needed
@@ -23,8 +26,6 @@ def configured(job: Job, who: str) -> Any:
     django = needed("django")
     if who == "mailbridge_django":
         needed(who, "EmailBackend")
-    from django.conf import settings
-
     options: dict[str, Any] = {"host": job.host, "port": job.port}
     if job.login:
         options |= {"username": USER, "password": PASSWORD}
@@ -32,11 +33,11 @@ def configured(job: Job, who: str) -> Any:
         options["use_tls" if job.tls == "starttls" else "use_ssl"] = True
     if django.VERSION >= (6, 1):
         mailer = {"BACKEND": BACKENDS[who], "OPTIONS": options}
-        settings.configure(USE_TZ=True, MAILERS={"default": mailer})
+        _use(MAILERS={"default": mailer})
     else:
         names = {"username": "HOST_USER", "password": "HOST_PASSWORD"}
         named = {f"EMAIL_{names.get(name, name.upper())}": v for name, v in options.items()}
-        settings.configure(USE_TZ=True, EMAIL_BACKEND=BACKENDS[who], **named)
+        _use(EMAIL_BACKEND=BACKENDS[who], **named)
     django.setup()
     # Importing has an aim of its own.
     importlib.import_module(BACKENDS[who].rpartition(".")[0])
@@ -44,6 +45,14 @@ def configured(job: Job, who: str) -> Any:
 
     str(DNS_NAME)  # Asked for once in a process, and kept.
     return importlib.import_module("django.core.mail")
+
+
+def _use(**settings: Any) -> None:
+    """Have Django find these settings in a module, as a site has them."""
+    module = ModuleType("benchmarks_settings")
+    vars(module).update(settings, USE_TZ=True)
+    sys.modules[module.__name__] = module
+    os.environ["DJANGO_SETTINGS_MODULE"] = module.__name__
 
 
 def messages(job: Job, mail: Any, n: int) -> list[Any]:
