@@ -6,18 +6,17 @@ None is a client, for they can do nothing but succeed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from benchmarks.contenders import SENDER, Job, Prepare, contender
 from benchmarks.contenders.aio import each, loop_for
 from benchmarks.contenders.core import accepted, mails
-from mailbridge import DeliveryReport, Envelope, RecipientResult, State
-from mailbridge.message import message_id
-from mailbridge.protocol.content import canonical, has_long_line, stuffed
-from mailbridge.protocol.reply import Reply, ReplyParser
-from mailbridge.report import Phase
+from benchmarks.contenders.limit import checked, consent, group_of, report_on
+from mailbridge import DeliveryReport, Envelope
+from mailbridge.protocol.content import stuffed
+from mailbridge.protocol.reply import ReplyParser
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -72,21 +71,12 @@ async def connected(job: Job) -> Wire:
     return wire
 
 
-def group_of(envelope: Envelope, size: int) -> bytes:
-    """MAIL, RCPT and DATA in one write."""
-    assert envelope.reverse_path is not None
-    lines = [b"MAIL FROM:<%b> SIZE=%d\r\n" % (envelope.reverse_path.path(), size)]
-    lines += [b"RCPT TO:<%b>\r\n" % address.path() for address in envelope.forward_paths]
-    return b"".join((*lines, b"DATA\r\n"))
-
-
-def report_on(envelope: Envelope, content: bytes, reply: Reply) -> DeliveryReport:
-    """The report on a mail that was accepted for everybody."""
-    results = {
-        address.text: RecipientResult(address.text, State.ACCEPTED, Phase.CONTENT, reply)
-        for address in envelope.forward_paths
-    }
-    return DeliveryReport(results, envelope.sender, message_id(content), reply=reply)
+def running(job: Job, send: Callable[[Wire, int], Coroutine[Any, Any, None]]) -> Iterator[Prepare]:
+    """`send` with a connection, on the loop of the job."""
+    with loop_for(job) as loop:
+        wire = loop.run_until_complete(connected(job))
+        yield each(loop, partial(send, wire))
+        wire.close()
 
 
 @contender("limit.aio.octets")
@@ -95,7 +85,7 @@ def octets(job: Job) -> Iterator[Prepare]:
     content, group = stuffed(job.content()), group_of(Envelope(SENDER, job.to), job.size)
     mail, replies = content + group, len(job.to) + 3
 
-    async def send(n: int) -> None:
+    async def send(wire: Wire, n: int) -> None:
         done, left = asyncio.get_running_loop().create_future(), n
 
         def go_on(_: bytes) -> None:
@@ -109,10 +99,7 @@ def octets(job: Job) -> Iterator[Prepare]:
         wire.send(group, replies - 1, go_on)
         await done
 
-    with loop_for(job) as loop:
-        wire = loop.run_until_complete(connected(job))
-        yield each(loop, send)
-        wire.close()
+    return running(job, send)
 
 
 @contender("limit.aio.single")
@@ -121,20 +108,17 @@ def single(job: Job) -> Iterator[Prepare]:
     content, group = stuffed(job.content()), group_of(Envelope(SENDER, job.to), job.size)
     replies = len(job.to) + 2
 
-    def send_content(then: Callable[[bytes], object], _: bytes) -> None:
+    def send_content(wire: Wire, then: Callable[[bytes], object], _: bytes) -> None:
         wire.send(content, 1, then)
 
-    async def send(n: int) -> None:
+    async def send(wire: Wire, n: int) -> None:
         loop = asyncio.get_running_loop()
         for _ in range(n):
             done: asyncio.Future[bytes] = loop.create_future()
-            wire.send(group, replies, partial(send_content, done.set_result))
+            wire.send(group, replies, partial(send_content, wire, done.set_result))
             await done
 
-    with loop_for(job) as loop:
-        wire = loop.run_until_complete(connected(job))
-        yield each(loop, send)
-        wire.close()
+    return running(job, send)
 
 
 @contender("limit.aio.function")
@@ -144,35 +128,25 @@ def function(job: Job) -> Iterator[Prepare]:
     parser = ReplyParser()
     replies = len(job.to) + 3
 
-    async def reports(mails: Iterable[tuple[Envelope, bytes]]) -> AsyncGenerator[DeliveryReport]:
+    async def reports(
+        wire: Wire, mails: Iterable[tuple[Envelope, bytes]]
+    ) -> AsyncGenerator[DeliveryReport]:
         waiting: tuple[Envelope, bytes] | None = None
         for envelope, octets in mails:
-            mail = canonical(octets)
-            assert mail.isascii()
-            assert not has_long_line(mail)
+            mail = checked(octets)
             group = group_of(envelope, len(mail))
             if waiting is None:
                 await wire.exchange(group, replies - 1)
             else:
-                parser.feed(await wire.exchange(stuffed(waiting[1]) + group, replies))
-                reply, *others = [parser.next_reply() for _ in range(replies)]
-                assert reply is not None
-                assert reply.positive
-                assert all(other is not None and other.code < 400 for other in others)
-                yield report_on(*waiting, reply)
+                said = await wire.exchange(stuffed(waiting[1]) + group, replies)
+                yield report_on(*waiting, consent(parser, said, replies))
             waiting = envelope, mail
         if waiting is not None:
-            parser.feed(await wire.exchange(stuffed(waiting[1]), 1))
-            last = parser.next_reply()
-            assert last is not None
-            assert last.positive
-            yield report_on(*waiting, last)
+            said = await wire.exchange(stuffed(waiting[1]), 1)
+            yield report_on(*waiting, consent(parser, said, 1))
 
-    async def send(n: int) -> None:
-        async for report in reports(mails(job, content, n)):
+    async def send(wire: Wire, n: int) -> None:
+        async for report in reports(wire, mails(job, content, n)):
             accepted(report)
 
-    with loop_for(job) as loop:
-        wire = loop.run_until_complete(connected(job))
-        yield each(loop, send)
-        wire.close()
+    return running(job, send)

@@ -56,6 +56,41 @@ class Wire:
         return said
 
 
+def checked(content: bytes) -> bytes:
+    """A content that needs nothing done to it."""
+    mail = canonical(content)
+    assert mail.isascii()
+    assert not has_long_line(mail)
+    return mail
+
+
+def group_of(envelope: Envelope, size: int) -> bytes:
+    """MAIL, RCPT and DATA in one write."""
+    assert envelope.reverse_path is not None
+    lines = [b"MAIL FROM:<%b> SIZE=%d\r\n" % (envelope.reverse_path.path(), size)]
+    lines += [b"RCPT TO:<%b>\r\n" % address.path() for address in envelope.forward_paths]
+    return b"".join((*lines, b"DATA\r\n"))
+
+
+def consent(parser: ReplyParser, said: bytes, replies: int) -> Reply:
+    """The first of so many replies, that to a content; none of them refuses."""
+    parser.feed(said)
+    reply, *others = [parser.next_reply() for _ in range(replies)]
+    assert reply is not None
+    assert reply.positive
+    assert all(other is not None and other.code < 400 for other in others)
+    return reply
+
+
+def report_on(envelope: Envelope, content: bytes, reply: Reply) -> DeliveryReport:
+    """The report on a mail that was accepted for everybody."""
+    results = {
+        address.text: RecipientResult(address.text, State.ACCEPTED, Phase.CONTENT, reply)
+        for address in envelope.forward_paths
+    }
+    return DeliveryReport(results, envelope.sender, message_id(content), reply=reply)
+
+
 @contender("limit.octets")
 def octets(job: Job) -> Iterator[Prepare]:
     """The kernel's part: octets that were made before, in one write and one read a message."""
@@ -78,34 +113,15 @@ def function(job: Job) -> Iterator[Prepare]:
     content, to = job.content(), job.to
     wire, parser = Wire(job), ReplyParser()
 
-    def group_of(envelope: Envelope, size: int) -> bytes:
-        assert envelope.reverse_path is not None
-        lines = [b"MAIL FROM:<%b> SIZE=%d\r\n" % (envelope.reverse_path.path(), size)]
-        lines += [b"RCPT TO:<%b>\r\n" % address.path() for address in envelope.forward_paths]
-        return b"".join((*lines, b"DATA\r\n"))
-
-    def report_on(envelope: Envelope, content: bytes, reply: Reply) -> DeliveryReport:
-        results = {
-            address.text: RecipientResult(address.text, State.ACCEPTED, Phase.CONTENT, reply)
-            for address in envelope.forward_paths
-        }
-        return DeliveryReport(results, envelope.sender, message_id(content), reply=reply)
-
     def run(n: int) -> None:
         waiting = Envelope(SENDER, to)
         replies = len(to) + 3
         wire.exchange(group_of(waiting, len(content)), replies - 1)
         for _ in range(n):
             envelope = Envelope(SENDER, to)
-            mail = canonical(content)
-            assert mail.isascii()
-            assert not has_long_line(mail)
-            parser.feed(wire.exchange(stuffed(mail) + group_of(envelope, len(mail)), replies))
-            reply, *others = [parser.next_reply() for _ in range(replies)]
-            assert reply is not None
-            assert reply.positive
-            assert all(other is not None and other.code < 400 for other in others)
-            assert report_on(waiting, mail, reply).accepted
+            mail = checked(content)
+            said = wire.exchange(stuffed(mail) + group_of(envelope, len(mail)), replies)
+            assert report_on(waiting, mail, consent(parser, said, replies)).accepted
             waiting = envelope
         wire.exchange(stuffed(content), 1)
 
