@@ -30,16 +30,19 @@ def begin_behind(session: Session, mail: MailTransaction) -> Group | None:
 
 def group_of(mail: MailTransaction, *, reset: bool) -> Group:
     """The group of a round that was started, behind RSET if that is due."""
-    lines = mail.lines
+    # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
+    # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
+    data = not (mail.all_or_nothing or mail.by_bdat)
+    mail.group = grouped(mail.lines, reset=reset, data=data, smtputf8=mail.smtputf8)
+    return mail.group
+
+
+def grouped(lines: list[bytes], *, reset: bool, data: bool, smtputf8: bool = False) -> Group:
+    """The lines of MAIL and RCPT as a group, behind RSET and before DATA as is due."""
     if reset:
         # RFC 2920 section 3.1: RSET may stand anywhere, so a reset costs no round trip.
         lines = [RSET, *lines]
-    # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
-    # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
-    if not (mail.all_or_nothing or mail.by_bdat):
-        lines = [*lines, DATA]
-    mail.group = Group(lines, mail.smtputf8)
-    return mail.group
+    return Group([*lines, DATA] if data else lines, smtputf8)
 
 
 def hear_group(session: Session, mail: MailTransaction) -> Dialogue[bool]:

@@ -11,12 +11,13 @@ from ..envelope import Envelope
 from ..errors import Disconnected
 from ..report import ACCEPTED, CONTENT, DeliveryReport, RecipientResult
 from . import delivery
-from .command import DATA, RSET, Bdat, Content
-from .content import PIECE, Body, wire_of
+from .command import Content
+from .content import PIECE, Body
+from .group import grouped
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
 from .session import Dialogue, Session
-from .transaction import MailTransaction
+from .transaction import MailTransaction, in_one
 
 
 class Ordinary:
@@ -94,17 +95,13 @@ def ordinary(session: Session, envelope: Envelope, body: Body) -> Ordinary | Non
     if not body.is_ascii or body.long_lines or envelope.esmtp or envelope.needs_smtputf8:
         return None
     try:
-        wire = wire_of(body, dots=not by_bdat)
+        content = in_one(body, by_bdat=by_bdat)
     except Exception:
         return None  # A file that was closed or changed: that is told when it is its turn.
-    lines = [RSET] if by_bdat else []
-    lines.append(mail_line(envelope.reverse_path, size=size if "size" in extensions else None))
+    lines = [mail_line(envelope.reverse_path, size=size if "size" in extensions else None)]
     for path in envelope.forward_paths:
         lines.append(rcpt_line(path))  # noqa: PERF401 - nearly always one
-    if by_bdat:
-        return Ordinary(envelope, body, Bdat(size, wire, last=True), Group(lines))
-    lines.append(DATA)
-    return Ordinary(envelope, body, Content(wire, size), Group(lines))
+    return Ordinary(envelope, body, content, grouped(lines, reset=by_bdat, data=not by_bdat))
 
 
 def _begun(session: Session, mail: Ordinary) -> MailTransaction:
