@@ -69,8 +69,6 @@ class Batch:
 
     def pipelined(self, messages: Iterable[EmailMessage], connection: OpenConnection) -> None:
         """Send through the transport, which has the next message ready while it waits."""
-        if isinstance(messages, list) and len(messages) == 1:
-            return self.one_by_one(messages)
         rest = iter(messages)
         waiting: deque[_Try] = deque()
         # The batch has the connection for as long as it lasts.

@@ -186,9 +186,7 @@ def may_pipeline(connection: Any) -> bool:
 def takes_bodies(connection: Any) -> bool:
     """True if the `sendmail` of `connection` is ours, which takes a content that is no bytes."""
     return (
-        type(connection) is OpenConnection
-        and "sendmail" not in vars(connection)
-        and OpenConnection.sendmail is _SENDMAIL
+        type(connection) is OpenConnection and "sendmail" not in vars(connection) and is_untouched()
     )
 
 
