@@ -2,6 +2,7 @@
 
 try:
     from .config import Config
+    from .connection import Connection
     from .exceptions import (
         BadHeaderError,
         BatchError,
@@ -15,6 +16,8 @@ try:
     )
     from .extension import Mail
     from .headers import mailbox as sanitize_address
+    from .headers import sanitized as sanitize_addresses
+    from .headers import subject as sanitize_subject
     from .message import Attachment, Message
     from .signals import (
         CancelSend,
@@ -25,7 +28,7 @@ try:
         email_sent,
         signals,
     )
-    from .state import Connection, MailState
+    from .state import MailState
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] not in ("flask", "blinker"):
         raise
@@ -44,6 +47,8 @@ __all__ = [  # noqa: RUF022 - in the order of a table of contents
     "email_dispatched",
     "signals",
     "sanitize_address",
+    "sanitize_addresses",
+    "sanitize_subject",
     # signals
     "CancelSend",
     "email_failed",

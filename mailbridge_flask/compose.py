@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import re
 from collections.abc import Iterable
 from email import quoprimime
@@ -78,6 +79,16 @@ def content(message: Any, *, ascii_attachments: bool = False) -> bytes:
     for name, value in (*fields.items(), *about_content):
         root[name] = value
     return _verified(root.as_bytes(), names)
+
+
+def shown(message: Any) -> Any:
+    """A copy of the message that can be looked at, though an address in it is none to send to."""
+    other = copy.copy(message)
+    for field in ("sender", "reply_to"):
+        setattr(other, field, headers.mended(getattr(message, field)))
+    for field in ("recipients", "cc"):
+        setattr(other, field, [headers.mended(each) for each in getattr(message, field) or ()])
+    return other
 
 
 def check_line_breaks(message: Any) -> None:

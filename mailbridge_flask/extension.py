@@ -12,11 +12,12 @@ from flask import Flask, current_app, has_app_context
 from mailbridge import DeliveryReport
 
 from .cli import mail_commands
+from .connection import Connection
 from .current import current
 from .mailers import DEFAULT
 from .message import Message, Recipient
 from .signals import recorded
-from .state import Connection, MailState
+from .state import MailState
 
 
 class Mail:

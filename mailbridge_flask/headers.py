@@ -16,7 +16,7 @@ from datetime import datetime
 from email.charset import Charset
 from email.errors import HeaderParseError
 from email.header import Header, decode_header, make_header
-from email.utils import format_datetime, formatdate
+from email.utils import format_datetime, formatdate, parseaddr
 from functools import lru_cache
 from math import floor
 from typing import Any, Final, NamedTuple
@@ -213,6 +213,12 @@ def mailbox_text(value: Any) -> str:
     return f"{name} <{address}>" if name.strip() else address
 
 
+def mended(value: Any) -> Any:
+    """What is like an address in `value`, to be shown and never to be sent to."""
+    found = parseaddr(re.sub(r"[\r\n]|(?<=>)>+", "", mailbox_text(value))) if value else ("", "")
+    return found if found[1] else value
+
+
 def mailbox(value: Any, charset: str = "utf-8", field: str = "address") -> str:
     """A mailbox as it stands in a header field, the domain in A-labels. Not folded yet."""
     if type(value) is str or _is_pair(value):
@@ -233,6 +239,11 @@ def _written(mailbox: Mailbox, charset: str) -> str:
     domain = address.ascii_domain
     spec = address.local_part if domain is None else f"{address.local_part}@{domain}"
     return f"{_phrase(name, charset)} <{spec}>" if name else spec
+
+
+def sanitized(values: Iterable[Any], charset: str = "utf-8") -> list[str]:
+    """Each of the mailboxes as it stands in a header field."""
+    return [mailbox(value, charset) for value in values]
 
 
 def mailboxes(field: str, values: Iterable[Any], charset: str = "utf-8") -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, KeysView, Mapping
 from datetime import datetime
 from email.utils import make_msgid
 from mimetypes import guess_type
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import mailbridge
 from mailbridge import Address, AddressError, DeliveryReport
@@ -21,7 +21,7 @@ from .exceptions import BadHeaderError
 if TYPE_CHECKING:
     from mailbridge import Esmtp
 
-    from .state import Connection
+    from .connection import Connection
 
 #: ``"a@b"``, ``"Name <a@b>"`` or ``("Name", "a@b")``.
 Recipient = str | tuple[str, str]
@@ -178,8 +178,17 @@ class Message:
         return payload.fill(cls.__new__(cls), data, Attachment)
 
     def as_string(self) -> str:
-        """`as_bytes` as text."""
-        return self.as_bytes().decode()
+        """`as_bytes` as text, to be looked at.
+
+        As in Flask-Mail an address is shown without line breaks and what else makes it none;
+        sending, and `as_bytes`, raise for it.
+        """
+        try:
+            return self.as_bytes().decode()
+        except ValueError:
+            from . import compose
+
+            return cast(Message, compose.shown(self)).as_bytes().decode()
 
     def __bytes__(self) -> bytes:
         return self.as_bytes()

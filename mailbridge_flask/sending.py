@@ -60,7 +60,9 @@ class Sending:
         self._app = state.application()
         self._captured: str | None = None
 
-    def begin(self, envelope_from: Recipient | None = None) -> Mail | SuppressedReport:
+    def begin(
+        self, envelope_from: Recipient | None = None, *, suppressible: bool = True
+    ) -> Mail | SuppressedReport:
         """What to send; or, if it is not to be sent, the report that says so.
 
         Raises BadHeaderError, AddressError or MissingAddress (ValueErrors), and what a receiver
@@ -75,7 +77,7 @@ class Sending:
         except Exception as error:
             self._not_tried(error)
             raise
-        reason = state._suppressed_because()
+        reason = state._suppressed_because() if suppressible else None
         if state.outbox is not None and reason in (None, CAPTURED):
             self._captured = state.outbox.add(mail.envelope, bytes(mail.content)).id
         if reason is None:

@@ -1,4 +1,4 @@
-"""What there is to send by: the mail of one application, and a connection of it."""
+"""What there is to send by: the mail of one application."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import sys
 from collections import ChainMap
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, cast
 
 from flask import Flask
 
-from mailbridge import DeliveryReport, InvalidInput, OptionError, Transport, policy
+from mailbridge import TLS, DeliveryReport, InvalidInput, OptionError, Transport, policy
 from mailbridge import MailError as CoreMailError
 
 from .batch import Batch
 from .config import Config, suppress_send
+from .connection import Connection
 from .current import current
-from .exceptions import about
 from .mailers import DEFAULT, config_of, mailers
 from .message import Message, Recipient
 from .outbox import outbox_of
@@ -199,6 +199,16 @@ class MailState:
         """MAIL_USERNAME."""
         return self.config.relay.username
 
+    @property
+    def use_tls(self) -> bool:
+        """Is it STARTTLS, as by MAIL_USE_TLS?"""
+        return self.config.relay.tls in (TLS.STARTTLS, TLS.OPPORTUNISTIC)
+
+    @property
+    def use_ssl(self) -> bool:
+        """Is it TLS from the first byte, as by MAIL_USE_SSL?"""
+        return self.config.relay.tls is TLS.IMPLICIT
+
     # -- the work
 
     def _suppressed_because(self) -> str | None:
@@ -277,65 +287,6 @@ class MailState:
             report = DeliveryReport({}, error=exc)
             if transport.retry.tries == 1 or not policy.may_retry(report):
                 raise
-
-
-class Connection:
-    """Sends several messages over one connection, in a ``with`` block.
-
-    After MAIL_MAX_EMAILS messages the next one goes over a new connection, and so it does if the
-    server has closed this one. Outside ``with`` no connection is held from one to the next.
-    A subclass that defines ``configure_host`` raises TypeError: Flask-Mail connects by it.
-    """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if hasattr(cls, "configure_host"):
-            # To pass over it would be to send without its certificates, or to another server.
-            raise TypeError(
-                f"{cls.__qualname__}.configure_host would not be called: set MAIL_SSL_CONTEXT,"
-                " MAIL_CA_FILE, MAIL_TIMEOUT or another option of mailbridge's instead"
-            )
-
-    def __init__(self, mail: MailState) -> None:
-        self.mail = mail
-        self.num_emails = 0
-        self._transport = mail._transport()
-        self._inside = False
-
-    def __enter__(self) -> Self:
-        """Connect, unless sending is suppressed. Raises a MailError if that fails."""
-        self._inside = True
-        self.num_emails = 0
-        if not self.mail.suppress:
-            try:
-                self.mail._open(self._transport)
-            except CoreMailError as exc:
-                raise about(exc, None) from exc.__cause__
-        return self
-
-    def __exit__(self, kind: object, error: object, traceback: object) -> None:
-        """Give the connection back. Never raises, so that an error in the block is the one seen."""
-        self._inside = False
-        self._transport.close()
-
-    def send(self, message: Message, envelope_from: Recipient | None = None) -> DeliveryReport:
-        """Send `message`; returns and raises what `Mail.send` does."""
-        try:
-            return self.mail._deliver(
-                self._transport, message, envelope_from, keep_open=self._inside
-            )
-        finally:
-            self.num_emails += 1
-
-    def send_message(self, *args: Any, **kwargs: Any) -> DeliveryReport:
-        """Send ``Message(*args, **kwargs)``. Returns and raises what `send` does."""
-        return self.send(Message(*args, **kwargs))
-
-    def send_many(self, messages: Iterable[Message]) -> Generator[DeliveryReport]:
-        """Send messages as they come, and yield a report for each: see `MailState.send_many`."""
-        for report in Batch(self.mail, self._transport, messages).reports():
-            self.num_emails += 1
-            yield report
 
 
 def _tell(side: str, lines: list[str]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from unittest import mock
+
 import pytest
 from flask import Flask
 
@@ -129,3 +132,46 @@ def test_debug_tells_of_every_connection(
 def test_a_way_to_connect_that_would_be_passed_over_is_refused() -> None:
     with pytest.raises(TypeError, match=r"Own\.configure_host would not be called: set MAIL_SSL"):
         type("Own", (Connection,), {"configure_host": lambda self: None})
+
+
+def test_a_stand_in_is_called_as_smtplib_is(make_app: MakeApp) -> None:
+    told: list[Message] = []
+    with make_app(TESTING=True).app_context(), Mail().connect() as connection:
+        assert connection.host is None
+        with mock.patch.object(connection, "host") as host, Mail().record_messages() as told:
+            message = Message("Hi", ["Ä <a@example.com>"], mail_options=["BODY=7BIT"])
+            report = connection.send(message, "bounces@example.org")
+            host.sendmail.assert_called_once_with(
+                "bounces@example.org",
+                ["=?utf-8?b?w4Q=?= <a@example.com>"],
+                message.as_bytes(),
+                ["BODY=7BIT"],
+                [],
+            )
+            connection.send(message, "<>")
+            assert host.sendmail.call_args.args[0] == "<>"
+    assert report.accepted == ("a@example.com",)
+    assert connection.num_emails == 2
+    assert told == [message, message]
+
+
+@pytest.mark.parametrize("policy", ["raise", "report"])
+def test_whom_a_stand_in_refuses(make_app: MakeApp, policy: str) -> None:
+    message = Message("Hi", ["a@example.com", "b@example.com", "c@example.com"], sender="s@x.org")
+    refused = {"b@example.com": (550, b"gone"), "c@example.com": (451, b"later")}
+    raises = policy == "raise"
+    with make_app(MAIL_ON_REFUSED=policy).app_context():
+        connection = Mail().connect()
+        connection.host = mock.Mock(**{"sendmail.return_value": refused})
+        caught = pytest.raises(SomeRecipientsRefused) if raises else contextlib.nullcontext()
+        with caught:
+            connection.send(message)
+        assert not raises or caught.excinfo.value.message is message  # type: ignore[union-attr]
+        connection.host.sendmail.side_effect = OSError("away")
+        with pytest.raises(OSError, match="away"):
+            connection.send(Message("Hi", ["a@example.com"]))
+    report = message.delivery_report
+    assert report is not None
+    assert report.accepted == ("a@example.com",)
+    assert (report.refused, report.deferred) == (("b@example.com",), ("c@example.com",))
+    assert str(report["b@example.com"].reply) == "550 gone"

@@ -166,6 +166,7 @@ def test_settings_by_their_old_names(app: Flask, mail: Mail, smtpd: ScriptedServ
     assert mail.default_sender == "site@example.org"
     assert (mail.username, mail.debug, mail.max_emails) == (None, False, None)
     assert mail.ascii_attachments is False
+    assert (mail.use_tls, mail.use_ssl) == (False, False)
     assert mail.suppress is False
     app.extensions["mail"].default_sender = ("Site", "new@example.org")
     assert Message("Hi").sender == "Site <new@example.org>"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from mailbridge import AddressError
+from mailbridge import AddressError, InvalidInput
 from mailbridge_flask import Attachment, Mail, Message, MissingAddress
 from tests.flask.conftest import MakeApp
 
@@ -334,3 +334,23 @@ def test_what_is_missing_is_named(make_app: MakeApp, changes: dict[str, Any], te
             Mail().send(message)
     assert isinstance(caught.value, AssertionError)
     assert isinstance(caught.value, AddressError)
+
+
+@pytest.mark.parametrize("bad", ["a@example.com\r\n", "a\r\n@example.com", "A <a@example.com>>"])
+def test_a_text_to_look_at_is_there_though_nothing_would_be_sent(bad: str) -> None:
+    message = new(sender=bad, recipients=[bad, ("B", "b@example.com")], cc=[bad], reply_to=bad)
+    written = email.message_from_string(str(message), policy=policy.default)
+    for name in ("From", "To", "Cc", "Reply-To"):
+        assert written[name].addresses[0].addr_spec == "a@example.com"
+    assert written["To"].addresses[1].display_name == "B"
+    assert message.recipients[0] == bad
+    for send in (message.as_bytes, lambda: Mail().send(message)):
+        with pytest.raises(InvalidInput):
+            send()
+
+
+def test_a_text_to_look_at_hides_no_other_mistake() -> None:
+    with pytest.raises(ValueError, match="subject"):
+        str(new(subject="a\nb"))
+    with pytest.raises(AddressError, match="nobody"):
+        str(new(recipients=["nobody <>"]))

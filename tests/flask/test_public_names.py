@@ -11,7 +11,14 @@ from flask import Flask
 
 import mailbridge_flask
 from mailbridge.testing import ScriptedServer
-from mailbridge_flask import BadHeaderError, Mail, exceptions, sanitize_address
+from mailbridge_flask import (
+    BadHeaderError,
+    Mail,
+    exceptions,
+    sanitize_address,
+    sanitize_addresses,
+    sanitize_subject,
+)
 
 
 def test_the_names_of_flask_mail() -> None:
@@ -39,6 +46,16 @@ def test_sanitize_address() -> None:
     assert sanitize_address(("A. B", "a@b.example")) == '"A. B" <a@b.example>'
     with pytest.raises(BadHeaderError):
         sanitize_address("a@b.example\n")
+
+
+def test_sanitize_addresses_and_subject() -> None:
+    assert sanitize_addresses(["a@b.example", ("Ä", "c@d.example")]) == [
+        "a@b.example",
+        "=?utf-8?b?w4Q=?= <c@d.example>",
+    ]
+    assert sanitize_subject("Hello") == "Hello"
+    assert sanitize_subject("sübject") == "=?utf-8?q?s=C3=BCbject?="
+    assert "\n" not in sanitize_subject("a\nBcc: b@example.org")
 
 
 def test_messages_of_flask_mail_itself_can_be_sent(
