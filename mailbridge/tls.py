@@ -15,6 +15,7 @@ from . import forks
 from .errors import CertificateError, MailError, OptionError, TLSError
 from .options import TLS, Relay
 from .protocol.channel import Channel
+from .protocol.dialogue import PLAIN
 
 # Enough for every relay that a process knows; a session is a few kilobytes.
 MAX_SESSIONS = 256
@@ -223,10 +224,7 @@ def handshake_error(exc: OSError | ValueError) -> MailError:
     if isinstance(exc, ssl.SSLError):
         error = TLSError(f"the TLS handshake failed: {exc.reason or exc}")
         if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
-            error.advice = (
-                "The server does not speak TLS from the first byte on this port:"
-                " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
-            )
+            error.advice = PLAIN
         return error
     error = TLSError(f"the TLS handshake failed: {exc}")
     error.retryable = isinstance(exc, OSError)

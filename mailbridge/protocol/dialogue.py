@@ -7,12 +7,15 @@ no clock. Dialogues that deliver return a report; the others return a reply or r
 from __future__ import annotations
 
 from ..errors import (
+    CertificateError,
     Disconnected,
     GreetingRefused,
     HeloRefused,
     NotSupported,
     ProtocolViolation,
+    ReplyTimeout,
     ResponseError,
+    TLSError,
 )
 from .command import (
     Ehlo,
@@ -28,6 +31,11 @@ from .extension import Extensions
 from .reply import Reply
 from .session import Dialogue, Session
 
+PLAIN = (
+    "The server does not speak TLS from the first byte on this port:"
+    " use tls='starttls' (port 587) rather than tls='implicit' (port 465)"
+)
+
 
 def greet(session: Session, *, implicit_tls: bool = False) -> Dialogue[Reply]:
     """Wait for the greeting, behind the handshake of implicit TLS (RFC 8314 section 3.3).
@@ -35,6 +43,7 @@ def greet(session: Session, *, implicit_tls: bool = False) -> Dialogue[Reply]:
     Raises GreetingRefused if it is not 220 (RFC 5321 section 3.1), TLSError from the driver.
     """
     if implicit_tls:
+        _require_silence_before_tls(session)
         yield Need.TLS
         session.tls = True
     session.send(Greeting())
@@ -48,6 +57,18 @@ def greet(session: Session, *, implicit_tls: bool = False) -> Dialogue[Reply]:
         session.abandon("the greeting was not 220")
         raise GreetingRefused.of(reply)
     return reply
+
+
+def _require_silence_before_tls(session: Session) -> None:
+    # What has come in the clear must not be taken for the greeting, which comes in TLS.
+    if not session.has_input:
+        return
+    try:
+        session.require_silence()
+    except Disconnected as spoken:
+        error = TLSError(f"the TLS handshake failed: {spoken}")
+        error.advice = PLAIN
+        raise error from None
 
 
 def ehlo(session: Session, name: str) -> Dialogue[Reply]:
@@ -97,7 +118,13 @@ def starttls(session: Session) -> Dialogue[Reply]:
         raise ResponseError.of(reply)
     # RFC 3207 section 4.2, CVE-2021-38371: what stands behind the 220 was not sent under TLS.
     session.require_silence()
-    yield Need.TLS
+    try:
+        yield Need.TLS
+    except (TLSError, ReplyTimeout) as error:
+        if error.advice and not isinstance(error, CertificateError):
+            # What is known of ports does not help here.
+            error.advice = "The server agreed to STARTTLS, and then did not speak TLS"
+        raise
     session.tls = True
     session.forget()
     return reply

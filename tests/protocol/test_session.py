@@ -12,6 +12,7 @@ from mailbridge import (
     Phase,
     ProtocolViolation,
     State,
+    TLSError,
 )
 from mailbridge.protocol import auth, delivery, dialogue
 from mailbridge.protocol.command import Content, Data, Raw
@@ -220,3 +221,14 @@ def test_lmtp_counts_its_replies() -> None:
     assert report.accepted == ("b@x.org", "c@x.org")
     with pytest.raises(ProtocolViolation):
         peer.run(session, session.command(Raw("NOOP")))
+
+
+@pytest.mark.parametrize("early", [b"220 mx\r\n", b"220", b"421 4.3.2 busy\r\n"])
+def test_what_comes_before_tls_is_not_the_greeting(early: bytes) -> None:
+    session = Session()
+    session.receive_data(early)
+    greeting = dialogue.greet(session, implicit_tls=True)
+    with pytest.raises(TLSError, match="handshake failed") as caught:
+        next(greeting)
+    assert "tls='starttls'" in caught.value.advice
+    assert not session.usable

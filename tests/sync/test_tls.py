@@ -286,6 +286,22 @@ def test_plain_server_where_tls_was_expected(smtpd: ScriptedServer, ca: TestCA) 
     assert "MAIL" not in verbs(smtpd)
 
 
+def test_what_comes_before_implicit_tls_is_never_the_greeting(ca: TestCA) -> None:
+    """Somebody on the path speaks first, in the clear: whenever it comes, that is the end."""
+
+    def dialogue(peer: Peer) -> None:
+        peer.say("220 injected")
+        peer.wait_for_close()
+
+    with RawServer(dialogue) as raw:
+        for _ in range(4):  # It may or may not be here when the handshake is begun.
+            with pytest.raises(mailbridge.TLSError, match="tls='starttls'") as caught:
+                transport(raw, tls="implicit", ca_file=ca.ca_file, timeout=2).send(
+                    ENVELOPE, CONTENT
+                )
+            assert caught.value.report.not_attempted == (TO,)
+
+
 def test_tls_server_where_plain_was_expected(tls_server: ScriptedServer) -> None:
     """A server that speaks TLS where plain was expected: the greeting's time-out has the hint."""
     with pytest.raises(mailbridge.ReplyTimeout, match="tls='implicit'") as caught:
@@ -318,6 +334,9 @@ def test_handshake_breaks(ca: TestCA, answer: bytes) -> None:
             with pytest.raises(mailbridge.TLSError) as caught:
                 transport(raw, tls=mode, ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
             assert caught.value.report.not_attempted == (TO,)
+            # It is in STARTTLS already: the advice for the wrong port would be no help.
+            assert "tls=" not in str(caught.value)
+            assert not answer or "agreed to STARTTLS" in caught.value.advice
         smtp = client(raw)
         with pytest.raises(ssl.SSLError):
             smtp.starttls(context=ca.client_context())
