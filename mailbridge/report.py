@@ -278,6 +278,10 @@ class DeliveryReport:
 
 def _advice(error: RecipientsRefused) -> str:
     what = "Try these again later" if error.transient else "Correct or drop these addresses"
+    if not error.accepted and all(
+        b"relay" in text.lower() for _, text in error.recipients.values()
+    ):
+        what = "The server takes mail for them from those it knows: set username and password"
     return what + ("; do not send again to those that were accepted" if error.accepted else "")
 
 

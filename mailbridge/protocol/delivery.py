@@ -193,9 +193,16 @@ def _judge(
         mail.in_doubt = True
         raise ProtocolViolation(f"not an answer to a message: {reply}", reply.code)
     elif alone:
-        mail.refuse_all(MessageRefused.of(reply), Phase.CONTENT, reply)
+        refused = MessageRefused.of(reply)
+        if mail.by_bdat and reply.code in (500, 502):
+            refused.advice = _ignore("CHUNKING")
+        mail.refuse_all(refused, Phase.CONTENT, reply)
     else:
         mail.refuse(group, Phase.CONTENT, reply)
+
+
+def _ignore(keyword: str) -> str:
+    return f"If the server offers {keyword} and cannot do it, set ignore_extensions={keyword!r}"
 
 
 def _ask_leave(mail: MailTransaction, witness: Witness) -> Dialogue[None]:
@@ -311,6 +318,9 @@ def _settle_lost(session: Session, mail: MailTransaction, lost: Disconnected) ->
     else:
         mail.error = lost
         lost.phase = lost.phase or session.phase
+        behind_mail = lost.phase in (Phase.RCPT, Phase.DATA) and session.pipelining
+        if behind_mail and isinstance(lost, TimeoutError) and not lost.advice:
+            lost.advice = _ignore("PIPELINING")
     for address, refusal in mail.refusals:
         mail.refuse([address], Phase.RCPT, refusal)
     waiting = mail.envelope.forward_paths

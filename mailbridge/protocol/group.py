@@ -109,7 +109,11 @@ def judge_envelope(mail: MailTransaction) -> bool:
     if not reply.positive:
         refused = SenderRefused(reply.code, reply.message, mail.envelope.sender, reply=reply)
         if reply.code == 530:
-            refused.advice = "The server wants a login or TLS first: set username and password"
+            refused.advice = (
+                "The server wants TLS first: set tls='starttls'"
+                if b"TLS" in reply.message.upper()
+                else "The server wants a login first: set username and password"
+            )
         mail.refuse_all(refused, Phase.MAIL, reply)
         return False
     for address, refusal in mail.refusals:
