@@ -96,14 +96,13 @@ def words(name: str, value: object) -> list[str]:
     return [str(item) for item in value]
 
 
-def text(name: str, value: object) -> None:
-    """Check that `value` is a text without control characters, or None. Does not show it."""
-    if value is None:
-        return
+def text(name: str, value: object) -> str:
+    """A text, in the name of a host without spaces and control characters. Does not show it."""
     if not isinstance(value, str):
         raise OptionError(f"{name} must be a text, not {type(value).__name__}")
     if name.endswith("hostname") and any(not char >= "!" for char in value):
         raise OptionError(f"{name} {value!a} contains a space or a control character")
+    return value
 
 
 def path(name: str, value: Any) -> str:
@@ -114,18 +113,16 @@ def path(name: str, value: Any) -> str:
         raise OptionError(f"{name} must be a path, not {type(value).__name__}") from None
 
 
-def source_address(value: Any) -> tuple[str, int] | None:
+def source_address(name: str, value: Any) -> tuple[str, int]:
     """(IP address, port) to connect from."""
-    if value is None:
-        return None
     if not isinstance(value, str) and not (isinstance(value, (tuple, list)) and len(value) == 2):
-        raise OptionError(f"source_address {value!r} is neither an IP address nor (address, port)")
+        raise OptionError(f"{name} {value!r} is neither an IP address nor (address, port)")
     host, port = (value, 0) if isinstance(value, str) else value
     try:
         ip_address(host)
     except ValueError:
         if host:
-            raise OptionError(f"source_address {host!r} is no IP address") from None
+            raise OptionError(f"{name} {host!r} is no IP address") from None
     return host, parse_port(port)
 
 

@@ -20,6 +20,7 @@ from .convert import (
     choice,
     count,
     endless,
+    function,
     limit,
     path,
     pause,
@@ -165,41 +166,14 @@ class Relay:
     pool: PoolOptions = _POOL
 
     def __post_init__(self) -> None:
-        def put(name: str, value: object) -> None:
-            object.__setattr__(self, name, value)
-
-        put("host", parse_host(self.host))
-        for name in ("username", "local_hostname", "server_hostname"):
-            text(name, getattr(self, name))
-        put("tls", choice("tls", self.tls, TLS))
-        put("port", parse_port(self.port) or self._default_port())
-        if self.password is not None:
-            if not isinstance(self.password, Secret):
-                text("password", self.password)
-            put("password", Secret(self.password))
-        for name in ("tls_verify", "allow_insecure_auth", "lmtp", "strict"):
-            put(name, boolean(name, getattr(self, name)))
-        security.check_signer(self.dkim)
-        if not isinstance(self.timeouts, Timeouts):
-            raise OptionError(f"timeouts must be a Timeouts, not {self.timeouts!r}; see timeout")
-        put(
-            "ignore_extensions",
-            frozenset(e.upper() for e in words("ignore_extensions", self.ignore_extensions)),
-        )
-        for name in ("ca_file", "ca_path", "certfile", "keyfile"):
-            if getattr(self, name) is not None:
-                put(name, path(name, getattr(self, name)))
-        if self.local_hostname is not None:
-            put("local_hostname", check_helo_name(self.local_hostname))
-        put("source_address", source_address(self.source_address))
-        if self.bdat_window is not None:
-            put("bdat_window", count("bdat_window", self.bdat_window))
-            if self.lmtp:
-                raise OptionError("bdat_window and lmtp are both set: LMTP has no such window")
-        put("fingerprint", security.fingerprints(self.fingerprint or None))
-        put("auth_mechanisms", security.mechanisms(self.auth_mechanisms))
-        put("token_provider", security.provider(self.token_provider))
-        put("auth_pause", pause("auth_pause", self.auth_pause))
+        for name, checked in _CHECKS.items():
+            value = getattr(self, name)
+            if value is not _DEFAULTS[name]:
+                object.__setattr__(self, name, checked(name, value))
+        if not self.port:
+            object.__setattr__(self, "port", self._default_port())
+        if self.bdat_window is not None and self.lmtp:
+            raise OptionError("bdat_window and lmtp are both set: LMTP has no such window")
         security.check_login(self)
         security.check_tls(self)
 
@@ -312,6 +286,40 @@ class Relay:
         return f"Relay({scheme}://{user}{self.address}{tls})"
 
 
+def _check_timeouts(name: str, value: Any) -> Timeouts:
+    if not isinstance(value, Timeouts):
+        raise OptionError(f"{name} must be a Timeouts, not {value!r}; see timeout")
+    return value
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Relay)}
+#: What makes of an option what it means, or raises OptionError. A default is that already.
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "host": lambda name, value: parse_host(value),
+    "username": text,
+    "local_hostname": lambda name, value: check_helo_name(text(name, value)),
+    "server_hostname": text,
+    "tls": lambda name, value: choice(name, value, TLS),
+    "port": lambda name, value: parse_port(value),
+    "password": security.password,
+    "tls_verify": boolean,
+    "allow_insecure_auth": boolean,
+    "lmtp": boolean,
+    "strict": boolean,
+    "dkim": security.signer,
+    "timeouts": _check_timeouts,
+    "ignore_extensions": lambda name, value: frozenset(map(str.upper, words(name, value))),
+    "ca_file": path,
+    "ca_path": path,
+    "certfile": path,
+    "keyfile": path,
+    "source_address": source_address,
+    "bdat_window": count,
+    "fingerprint": security.fingerprints,
+    "auth_mechanisms": security.mechanisms,
+    "token_provider": function,
+    "auth_pause": pause,
+}
 #: Options that are parts of other values, and the fields they are there.
 TIMEOUT_OPTIONS = {
     "connect_timeout": "connect",
@@ -358,9 +366,7 @@ def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
-    timeouts = values.get("timeouts", _TIMEOUTS)
-    if not isinstance(timeouts, Timeouts):
-        raise OptionError(f"timeouts must be a Timeouts, not {timeouts!r}; see timeout")
+    timeouts = _check_timeouts("timeouts", values.get("timeouts", _TIMEOUTS))
     if "timeout" in values:
         timeouts = Timeouts.all(seconds("timeout", values.pop("timeout")))
     for option, name in TIMEOUT_OPTIONS.items():

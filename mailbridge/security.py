@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .convert import function, readable, words
+from .convert import readable, text, words
 from .errors import OptionError
 from .secret import Secret
 
 if TYPE_CHECKING:
+    from .dkim import Signer
     from .options import Relay
 
 #: The SASL mechanisms that we know, best first inside verified TLS.
@@ -28,50 +29,48 @@ _FILES = ("ca_file", "ca_path", "certfile", "keyfile")
 _SHA256 = r"[0-9a-f]{64}"
 
 
-def fingerprints(value: Any) -> tuple[str, ...]:
+def fingerprints(name: str, value: Any) -> tuple[str, ...]:
     """SHA-256 fingerprints in lower case without colons, from a text or a list of them."""
-    if value is None:
+    if not value:
         return ()
     found = []
-    for item in words("fingerprint", value):
+    for item in words(name, value):
         pin = item.lower().removeprefix("sha256:").replace(":", "")
         if not re.fullmatch(_SHA256, pin):
             raise OptionError(
-                f"fingerprint {item!a} is no SHA-256 digest of 64 hexadecimal digits:"
+                f"{name} {item!a} is no SHA-256 digest of 64 hexadecimal digits:"
                 " openssl x509 -noout -fingerprint -sha256 -in certificate.pem"
             )
         found.append(pin)
     if not found:
-        raise OptionError("fingerprint is empty: leave it out to trust the CAs")
+        raise OptionError(f"{name} is empty: leave it out to trust the CAs")
     return tuple(dict.fromkeys(found))
 
 
-def mechanisms(value: Any) -> tuple[Any, ...] | None:
+def mechanisms(name: str, value: Any) -> tuple[Any, ...]:
     """Names of SASL mechanisms in upper case, and mechanisms of the caller's own."""
-    if value is None:
-        return None
-    items = words("auth_mechanisms", value) if isinstance(value, str) else value
+    items = words(name, value) if isinstance(value, str) else value
     if not isinstance(items, Iterable):
         items = (items,)
     found: list[Any] = []
     for item in items:
         if not isinstance(item, str):
             if not (isinstance(getattr(item, "name", None), str) and hasattr(item, "start")):
-                raise OptionError(f"auth_mechanisms: {item!r} is neither a name nor a Mechanism")
+                raise OptionError(f"{name}: {item!r} is neither a name nor a Mechanism")
             found.append(item)
         elif item.upper() in MECHANISM_NAMES:
             found.append(item.upper())
         else:
             known = ", ".join(MECHANISM_NAMES)
-            raise OptionError(f"auth_mechanisms: {item!a} is not one of {known}")
+            raise OptionError(f"{name}: {item!a} is not one of {known}")
     if not found:
-        raise OptionError("auth_mechanisms is empty: leave it out for all that are known")
+        raise OptionError(f"{name} is empty: leave it out for all that are known")
     return tuple(found)
 
 
-def provider(value: Any) -> Callable[[], Any] | None:
-    """A callable that returns a token, also from its dotted path."""
-    return None if value is None else function("token_provider", value)
+def password(name: str, value: Any) -> Secret:
+    """A password that hides itself."""
+    return value if isinstance(value, Secret) else Secret(text(name, value))
 
 
 def check_login(relay: Relay) -> None:
@@ -123,14 +122,13 @@ def check_tls(relay: Relay) -> None:
         raise OptionError(f"ca_path {relay.ca_path!r} is no directory")
 
 
-def check_signer(value: Any) -> None:
-    """Raise OptionError for a `dkim` that is neither None nor a Signer."""
-    if value is None:
-        return
+def signer(name: str, value: Any) -> Signer:
+    """A Signer, which is made by the options of DKIM or by hand."""
     from .dkim import Signer
 
     if not isinstance(value, Signer):
-        raise OptionError("dkim must be a mailbridge.Signer; see dkim_domain and its like")
+        raise OptionError(f"{name} must be a mailbridge.Signer; see dkim_domain and its like")
+    return value
 
 
 def with_signer(given: Mapping[str, Any]) -> dict[str, Any]:
