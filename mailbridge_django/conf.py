@@ -19,20 +19,15 @@ from typing import TYPE_CHECKING, Any
 import django.core.mail.utils
 from django.core.exceptions import ImproperlyConfigured
 
-import mailbridge
-from mailbridge import TLS, OnRefused, OptionError, Relay, RetryPolicy, Secret
-from mailbridge.convert import boolean, hook, limit, seconds, words
+from mailbridge import TLS, OptionError, Relay, Secret
 from mailbridge.host import check_helo_name
-from mailbridge.observe import observers
-from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS, TRANSPORT_OPTIONS
+from mailbridge.options import OPTION_NAMES, TRANSPORT_OPTIONS
 from mailbridge.tls import tls_context
 
 from . import settings
-from .relays import Config, Key, key_of, relay_from
+from .relays import Config, Key, key_of, of_transport, relay_from
 
 if TYPE_CHECKING:
-    from mailbridge import Esmtp
-
     from .backends.smtp import EmailBackend
 
 #: Django's options, in the order of the constructor, and the settings behind them.
@@ -121,7 +116,7 @@ def configure(
 def _known(alias: str | None, django_options: Key, own: Key) -> Config:
     """The configuration of before, if all that it is made of is in the options."""
     given = {name: value for name, _, value in django_options}
-    return _checked(alias, given, {name: value for name, _, value in own})._replace(kept=True)
+    return _checked(alias, given, {name: value for name, _, value in own}, kept=True)
 
 
 _of_django = attrgetter(*DJANGO_OPTIONS.values())
@@ -213,7 +208,9 @@ def _check_contradictions(
             )
 
 
-def _checked(alias: str | None, given: dict[str, Any], own: dict[str, Any]) -> Config:
+def _checked(
+    alias: str | None, given: dict[str, Any], own: dict[str, Any], *, kept: bool = False
+) -> Config:
     _check_contradictions(alias, given, own)
     own = dict(own)
     transport = {name: own.pop(name) for name in TRANSPORT_OPTIONS & own.keys()}
@@ -245,46 +242,11 @@ def _checked(alias: str | None, given: dict[str, Any], own: dict[str, Any]) -> C
         timeout=given.get("timeout"),
         ssl_keyfile=given.get("ssl_keyfile"),
         ssl_certfile=given.get("ssl_certfile"),
-        on_refused=OnRefused.parse(transport.get("on_refused", OnRefused.RAISE)),
-        retry=_retry(transport),
-        relays=_relays(transport.get("relays", ())),
-        round_robin=boolean("round_robin", transport.get("round_robin", False)),
-        deadline=seconds("deadline", transport.get("deadline")),
-        max_recipients=limit("max_recipients", transport.get("max_recipients")),
-        before_final_dot=hook("before_final_dot", transport.get("before_final_dot")),
-        after_reply=hook("after_reply", transport.get("after_reply")),
-        esmtp=_esmtp(transport.get("esmtp")),
-        on_report=observers(transport.get("on_report")),
         own=own,
         transports={},
+        kept=kept,
+        **of_transport(transport),
     )
-
-
-def _retry(given: Mapping[str, Any]) -> RetryPolicy:
-    fields = {RETRY_OPTIONS[name]: given[name] for name in RETRY_OPTIONS if name in given}
-    for name, field_name in RETRY_OPTIONS.items():
-        if name not in given:
-            continue
-        try:
-            RetryPolicy(**{field_name: given[name]})
-        except OptionError as exc:
-            raise OptionError(re.sub(rf"^{field_name}\b", name, str(exc))) from exc
-    return RetryPolicy(**fields)
-
-
-def _esmtp(given: Any) -> Esmtp | None:
-    try:
-        return None if given is None else mailbridge.Esmtp.of(given)
-    except OptionError as exc:
-        raise OptionError(f"esmtp: {exc}") from exc
-
-
-def _relays(given: Any) -> tuple[Relay, ...]:
-    """The relays to go on to, each from its URL."""
-    try:
-        return tuple(map(Relay.from_url, words("relays", given)))
-    except OptionError as exc:
-        raise OptionError(f"relays: {exc}") from exc
 
 
 def django_options(backend: EmailBackend) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from django.core.signals import setting_changed
 
+import mailbridge
 from mailbridge import (
     TLS,
     OnRefused,
+    OptionError,
     PoolOptions,
     Relay,
     RetryPolicy,
@@ -19,7 +22,9 @@ from mailbridge import (
     close_pools,
     forget_relays,
 )
-from mailbridge.options import OPTION_NAMES
+from mailbridge.convert import boolean, hook, limit, seconds, words
+from mailbridge.observe import observers
+from mailbridge.options import OPTION_NAMES, RETRY_OPTIONS
 from mailbridge.security import DKIM_OPTIONS
 
 from . import settings
@@ -53,21 +58,21 @@ class Config(NamedTuple):
     timeout: float | None
     ssl_keyfile: str | None
     ssl_certfile: str | None
-    on_refused: OnRefused
-    retry: RetryPolicy
-    relays: tuple[Relay, ...]
-    round_robin: bool
-    deadline: float | None
-    max_recipients: int | None
-    esmtp: Esmtp | None
-    on_report: tuple[Observer, ...]
-    before_final_dot: Hook | None
-    after_reply: Hook | None
     own: dict[str, Any]
     #: What single messages go through, by HELO name and mailer; only if it is `kept`.
     transports: dict[tuple[str | None, str], Transport]
     #: True if it is the same one for the same options.
-    kept: bool = False
+    kept: bool
+    on_refused: OnRefused = OnRefused.RAISE
+    retry: RetryPolicy = RetryPolicy()
+    relays: tuple[Relay, ...] = ()
+    round_robin: bool = False
+    deadline: float | None = None
+    max_recipients: int | None = None
+    esmtp: Esmtp | None = None
+    on_report: tuple[Observer, ...] = ()
+    before_final_dot: Hook | None = None
+    after_reply: Hook | None = None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} for {self.host}>"  # The password is in it.
@@ -93,12 +98,60 @@ def relay_from(options: Mapping[str, Any]) -> Relay:
 
         given = {**options_of(given.pop("url"), OPTION_NAMES), **given}
     key = key_of(given)
-    return Relay.from_options(given) if key is None else _known(key)
+    return Relay.from_options(**given) if key is None else _known(key)
 
 
 @lru_cache(maxsize=32)
 def _known(key: Key) -> Relay:
-    return Relay.from_options({name: value for name, _, value in key})
+    return Relay.from_options(**{name: value for name, _, value in key})
+
+
+def of_transport(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those options of a transport that are given, as a Config has them. Raises OptionError."""
+    found = {name: check(name, given[name]) for name, check in _CHECKS.items() if name in given}
+    if not RETRY_OPTIONS.keys().isdisjoint(given):
+        found["retry"] = _retry(given)
+    return found
+
+
+def _retry(given: Mapping[str, Any]) -> RetryPolicy:
+    fields = {RETRY_OPTIONS[name]: given[name] for name in RETRY_OPTIONS if name in given}
+    for name, field_name in RETRY_OPTIONS.items():
+        if name not in given:
+            continue
+        try:
+            RetryPolicy(**{field_name: given[name]})
+        except OptionError as exc:
+            raise OptionError(re.sub(rf"^{field_name}\b", name, str(exc))) from exc
+    return RetryPolicy(**fields)
+
+
+def _esmtp(name: str, given: Any) -> Esmtp:
+    try:
+        return mailbridge.Esmtp.of(given)
+    except OptionError as exc:
+        raise OptionError(f"{name}: {exc}") from exc
+
+
+def _relays(name: str, given: Any) -> tuple[Relay, ...]:
+    """The relays to go on to, each from its URL."""
+    try:
+        return tuple(map(Relay.from_url, words(name, given)))
+    except OptionError as exc:
+        raise OptionError(f"{name}: {exc}") from exc
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "on_refused": lambda name, value: OnRefused.parse(value),
+    "relays": _relays,
+    "round_robin": boolean,
+    "deadline": seconds,
+    "max_recipients": limit,
+    "before_final_dot": hook,
+    "after_reply": hook,
+    "esmtp": _esmtp,
+    "on_report": lambda name, value: observers(value),
+}
 
 
 _decide = attrgetter(
