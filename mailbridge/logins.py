@@ -42,7 +42,9 @@ class Door:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self._under_way: Future[None] | None = None
+        self._under_way = False
+        # Made by the first who waits: mostly nobody does.
+        self._end: Future[None] | None = None
         self._accepted = False
         #: True once the server did not take AUTH and MAIL in one write.
         self.alone = False
@@ -67,27 +69,30 @@ class Door:
         error.located(host=host, phase="auth")
         raise error
 
-    def enter(self, pause: float, host: str) -> tuple[Future[None] | None, Future[None] | None]:
-        """(wait for this and ask again, None), or (None, what to hand to `leave`).
+    def enter(self, pause: float, host: str) -> tuple[Future[None] | None, bool]:
+        """(wait for this and ask again, False), or (None, what to hand to `leave`).
 
         Raises AuthenticationFailed for a refusal that is known.
         """
         with self.lock:
             self.check(pause, host)
             if self._accepted:
-                return None, None
-            if self._under_way is not None:
-                return self._under_way, None
-            self._under_way = Future()
-            self._under_way.set_running_or_notify_cancel()
-            return None, self._under_way
+                return None, False
+            if not self._under_way:
+                self._under_way = True
+                return None, True
+            if self._end is None:
+                self._end = Future()
+                self._end.set_running_or_notify_cancel()
+            return self._end, False
 
-    def leave(self, turn: Future[None] | None) -> None:
+    def leave(self, turn: bool) -> None:
         """Let others in. `turn` is what `enter` gave."""
-        if turn is not None:
+        if turn:
             with self.lock:
-                self._under_way = None
-            turn.set_result(None)
+                end, self._end, self._under_way = self._end, None, False
+            if end is not None:
+                end.set_result(None)
 
     def accept(self) -> None:
         """The server took the credentials: from now on logins need not wait for each other."""
@@ -102,7 +107,7 @@ class Door:
 
     def after_fork(self) -> None:
         """In a forked child: nobody is at the door. What is known stays."""
-        self.lock, self._under_way = threading.Lock(), None
+        self.lock, self._end, self._under_way = threading.Lock(), None, False
 
 
 def log_in(session: Session, relay: Relay) -> Dialogue[None]:
@@ -151,7 +156,7 @@ def _check_offered(session: Session) -> None:
         raise error
 
 
-def _enter(relay: Relay) -> Dialogue[tuple[Door, Future[None] | None]]:
+def _enter(relay: Relay) -> Dialogue[tuple[Door, bool]]:
     """Wait until it is our turn to log in. Raises AuthenticationFailed if a refusal is known."""
     door = _doors[_key(relay)]
     while True:
@@ -163,7 +168,7 @@ def _enter(relay: Relay) -> Dialogue[tuple[Door, Future[None] | None]]:
         yield Wait(wait)
 
 
-def _at_door(door: Door, turn: Future[None] | None, login: Dialogue[None]) -> Dialogue[None]:
+def _at_door(door: Door, turn: bool, login: Dialogue[None]) -> Dialogue[None]:
     """A login with what it means for others who have the same credentials."""
     try:
         yield from login

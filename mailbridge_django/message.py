@@ -110,7 +110,7 @@ def _addr_spec(text: str, force_ascii: bool) -> str:
         if parsed.needs_smtputf8:
             why = "local-part contains non-ASCII characters"
             raise NonASCIIAddress(f"Invalid address {text!r}: {why}", parsed.local_part)
-        return str(Address(parsed.local_part, parsed.ascii_domain))
+        return parsed.path().decode()
     except NonASCIIAddress:
         raise
     except AddressError as exc:

@@ -10,8 +10,7 @@ from .reply import Reply
 
 # "AUTH=LOGIN PLAIN" is how servers announced AUTH before RFC 2554, some do so to this day.
 _KEYWORD = re.compile(
-    r"(?P<auth>[Aa][Uu][Tt][Hh])=(?P<mechanisms>.*)"
-    r"|(?P<keyword>[A-Za-z0-9][A-Za-z0-9-]*)(?P<parameters>[ \t].*)?"
+    r"([a-z0-9][a-z0-9-]*)(?:(?:[ \t]|(?<=^auth)=)(.*))?", re.ASCII | re.IGNORECASE
 )
 _SIZE = re.compile(r"[0-9]{1,20}")
 
@@ -44,8 +43,7 @@ class Extensions(dict[str, str]):
             match = _KEYWORD.fullmatch(line.decode("utf-8", "backslashreplace").strip())
             if match is None:
                 continue
-            keyword = (match["auth"] or match["keyword"]).lower()
-            parameters = (match["mechanisms"] or match["parameters"] or "").strip()
+            keyword, parameters = match[1].lower(), (match[2] or "").strip()
             if keyword == "auth" and keyword in extensions:
                 parameters = f"{extensions[keyword]} {parameters}".strip()
             extensions[keyword] = parameters
