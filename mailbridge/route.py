@@ -11,7 +11,7 @@ from . import attempt, policy
 from .convert import limit, seconds
 from .deadline import Deadline
 from .envelope import Envelope
-from .errors import InvalidInput, MailError
+from .errors import InvalidInput, MailError, OptionError
 from .link import Link
 from .observe import Observer, observers, tell
 from .options import Relay, RetryPolicy
@@ -52,11 +52,15 @@ class Route(Generic[L]):
         after_reply: Hook | str | None = None,
         listener: Listener | None = None,
     ) -> None:
-        given = [relay] if isinstance(relay, (Relay, str)) else list(relay)
-        self.relays = tuple(Relay.from_url(r) if isinstance(r, str) else r for r in given)
+        given = [relay] if isinstance(relay, (Relay, str)) else relay or ()
+        if not isinstance(given, Iterable):
+            raise OptionError(f"relay is {given!r}: give a Relay, a URL, or a list of them")
+        self.relays = tuple(map(_relay, given))
         if not self.relays:
             raise InvalidInput("no relay: give at least one Relay or URL")
         self.on_refused = OnRefused.parse(on_refused)
+        if not isinstance(retry, (RetryPolicy, type(None))):
+            raise OptionError(f"retry is {retry!r}: give a RetryPolicy, as RetryPolicy(tries=3)")
         self.retry = retry or RetryPolicy()
         self.round_robin = round_robin
         self.deadline = seconds("deadline", deadline)
@@ -224,6 +228,14 @@ class Route(Generic[L]):
         except MailError as error:
             return not_attempted(outgoing, error, stock.relay)
         return report
+
+
+def _relay(given: object) -> Relay:
+    if isinstance(given, Relay):
+        return given
+    if isinstance(given, str):
+        return Relay.from_url(given)
+    raise OptionError(f"{given!r} is no relay: give a Relay or a URL")
 
 
 def _hooks(before_final_dot: Hook | str | None, after_reply: Hook | str | None) -> Hooks | None:

@@ -341,7 +341,7 @@ def wrong_option(
     text = str(error)
     if _certificate(given):
         text = re.sub(r"(?<![/\w])(cert|key)file(?![/.\w])", r"ssl_\1file", text)
-    if alias is None:
+    if alias is None and not text.startswith("url:"):
         named = [n for n in DJANGO_OPTIONS if re.search(rf"\b{n}\b", text)]
         text += f" ({', '.join(DJANGO_OPTIONS[n] for n in named)})" if named else ""
     return misconfigured(text, alias)

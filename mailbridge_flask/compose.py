@@ -117,6 +117,8 @@ def _check_all(field: str, values: Iterable[Any]) -> None:
 
 def _check_fields(fields: Any) -> None:
     for name, value in pairs(fields):
+        if value is None:
+            raise BadHeaderError(f"{check_name(name)} is None: leave it out, or give a text")
         check(check_name(name), value)
 
 

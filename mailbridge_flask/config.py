@@ -48,6 +48,17 @@ ELSEWHERE: Final = {
     "MAIL_SSL_KEYFILE": "MAIL_KEYFILE",
 }
 # Words of their own in an error text only where they stand at its beginning.
+_AS_SETTINGS: Final = "give the port as MAIL_PORT, a URL as MAIL_URL"
+# Where the core's advice speaks of options by names that are common words.
+_IN_ADVICE: Final = {
+    "tls='starttls'": "MAIL_USE_TLS",
+    "tls='implicit'": "MAIL_USE_SSL",
+    "host and port": "MAIL_SERVER and MAIL_PORT",
+    "the host option": "MAIL_SERVER",
+    "username and password": "MAIL_USERNAME and MAIL_PASSWORD",
+    "fingerprint": "MAIL_FINGERPRINT",
+    "deadline": "MAIL_DEADLINE",
+}
 _COMMON_WORDS: Final = {"host", "port", "url", "tls", "timeout", "lmtp", "pool"}
 
 
@@ -355,8 +366,17 @@ def _in_our_names(text: str) -> str:
             return match[0]
         return settings[option]
 
+    text = text.replace("give the port as port, a URL as url", _AS_SETTINGS)
     ours = re.sub(rf"'[^']*'|\"[^\"]*\"|\b({names})\b(?!-)", renamed, text)
     return ours if "MAIL_" in ours else "; ".join(_suspects(text, settings)) + f": {ours}"
+
+
+def in_our_names(advice: str) -> str:
+    """The core's advice with its options named as they are in app.config."""
+    for theirs, ours in _IN_ADVICE.items():
+        advice = advice.replace(theirs, ours)
+    names = "|".join(name for name in OPTION_NAMES if "_" in name)
+    return re.sub(rf"(?<![\w.])({names})\b", lambda match: setting_of(match[1]), advice)
 
 
 def _suspects(text: str, settings: Mapping[str, str]) -> Iterator[str]:

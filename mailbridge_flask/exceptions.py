@@ -151,4 +151,8 @@ def about(error: mailbridge.MailError, message: Any) -> mailbridge.MailError:
         return error
     ours = as_namesake(error, cls)
     ours.message = message
+    if ours.advice:
+        from .config import in_our_names  # Imported here: it needs the errors above.
+
+        ours.advice = in_our_names(ours.advice)
     return ours

@@ -67,13 +67,15 @@ def _extra(fields: Any) -> Iterator[str]:
         if lowered in _UNUSUAL or lowered in seen:
             raise NotCovered("a field that is there already, or is refused")
         seen.add(lowered)
-        text = headers.text_of(value)
+        text = "" if value is None else headers.text_of(value)
         if lowered in MAILBOXES and not text.isascii():
             raise NotCovered("names to be encoded among addresses")
-        yield _text(name, text)
+        yield _text(name, value)
 
 
 def _text(name: str, value: object) -> str:
+    if value is None:
+        raise NotCovered("a field without a value")
     text = headers.text_of(value)
     if text.endswith(" "):
         raise NotCovered("white space that would be lost on the way")

@@ -22,7 +22,7 @@ from math import floor
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from mailbridge import Address, fields
+from mailbridge import Address, AddressError, fields
 
 from .exceptions import BadHeaderError
 
@@ -192,6 +192,8 @@ def _mailbox_from(value: Any, field: str) -> Mailbox:
         return Mailbox(name, Address.parse(check(field, "" if address is None else address)))
     if isinstance(value, Address):
         return Mailbox("", value)
+    if value is None or isinstance(value, (int, float)):
+        raise AddressError(f"{field}: {value!r} is no address")
     text = check(field, value).replace("\t", " ").strip()
     address = Address.parse(text)
     found = _DISPLAY_NAME.match(text) if text.endswith(">") else None

@@ -297,6 +297,13 @@ def test_wrong_options_without_an_alias(options: dict[str, Any], words: list[str
         assert word in str(caught.value)
 
 
+@override_settings(MAILBRIDGE={"url": "smtp://us@er:p#w@mail.example.org"})
+def test_a_mistake_in_a_url_is_not_blamed_on_a_setting() -> None:
+    with pytest.raises(ImproperlyConfigured, match="url: the port is malformed") as caught:
+        EmailBackend()
+    assert "EMAIL_" not in str(caught.value)
+
+
 @override_settings(EMAIL_PORT="smtp")
 def test_the_setting_is_named() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"port 'smtp'.*\(EMAIL_PORT\)"):

@@ -155,6 +155,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"MAIL_PORT": 70000}, r"MAIL_PORT"),
     ({"MAIL_PORT": True}, r"MAIL_PORT"),
     ({"MAIL_SERVER": "a b"}, r"MAIL_SERVER"),
+    ({"MAIL_SERVER": "smtp://mx"}, r"give the port as MAIL_PORT, a URL as MAIL_URL"),
     ({"MAIL_SERVER": "mx\r\nevil"}, r"MAIL_SERVER"),
     ({"MAIL_URL": "http://mx"}, r"MAIL_URL: scheme 'http'"),
     ({"MAIL_URL": "smtp://u:s3cret/x@mx"}, r"MAIL_URL"),

@@ -336,3 +336,18 @@ def test_max_recipients_where_nothing_is_sent(
         assert fits.failure() is None
         assert greedy.delivery_report is refused
         assert set(refused.not_attempted) == {"b@example.com", "c@example.com", "d@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"MAIL_PORT": 1}, "Check MAIL_SERVER and MAIL_PORT"),
+        ({"MAIL_USE_TLS": True}, "or MAIL_USE_SSL if this one starts with it"),
+        ({"MAIL_USE_SSL": True}, r"use MAIL_USE_TLS \(port 587\) rather than MAIL_USE_SSL"),
+    ],
+)
+def test_advice_names_the_settings(
+    make_app: MakeApp, settings: dict[str, object], advice: str
+) -> None:
+    with make_app(**settings).app_context(), pytest.raises(exceptions.MailError, match=advice):
+        Mail().send_message("Hi", ["a@example.com"])

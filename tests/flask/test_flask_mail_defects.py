@@ -19,7 +19,7 @@ def test_the_certificate_is_verified(make_app: MakeApp, ca: TestCA, implicit: bo
     with ScriptedServer(tls_context=context, implicit_tls=implicit) as server:
         setting = {"MAIL_USE_SSL": True} if implicit else {"MAIL_USE_TLS": True}
         stranger = make_app(MAIL_PORT=server.port, **setting)
-        with stranger.app_context(), pytest.raises(CertificateError, match="ca_file"):
+        with stranger.app_context(), pytest.raises(CertificateError, match="MAIL_CA_FILE"):
             stranger.extensions["mail"].send_message("Hi", ["b@example.com"])
         friend = make_app(MAIL_PORT=server.port, MAIL_CA_FILE=ca.ca_file, **setting)
         with friend.app_context():

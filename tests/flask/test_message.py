@@ -13,6 +13,7 @@ import pytest
 from flask import Flask
 
 from mailbridge import AddressError, InvalidInput
+from mailbridge.testing import ScriptedServer
 from mailbridge_flask import Attachment, Mail, Message, MissingAddress
 from tests.flask.conftest import MakeApp
 
@@ -354,3 +355,21 @@ def test_a_text_to_look_at_hides_no_other_mistake() -> None:
         str(new(subject="a\nb"))
     with pytest.raises(AddressError, match="nobody"):
         str(new(recipients=["nobody <>"]))
+
+
+@pytest.mark.parametrize("nobody", [None, 5, True])
+def test_what_is_no_text_is_no_address(nobody: Any, smtpd: ScriptedServer) -> None:
+    """None is no user of that name: it is an address that was not there."""
+    for changes in ({"recipients": ["a@example.com", nobody]}, {"bcc": [nobody]}):
+        with pytest.raises(AddressError, match=f"{nobody!r} is no address"):
+            Mail().send(new(**changes))
+    assert not smtpd.connections
+
+
+def test_a_field_without_a_value() -> None:
+    for changes in (
+        {"extra_headers": {"X-Number": None}},
+        {"attachments": [Attachment("a", data=b"x", headers={"X-Number": None})]},
+    ):
+        with pytest.raises(InvalidInput, match="X-Number is None"):
+            Mail().send(new(**changes))

@@ -116,6 +116,18 @@ def test_unknown_policy() -> None:
         relay.send(ENVELOPE, CONTENT, on_refused="ignore")
 
 
+@pytest.mark.parametrize("relay", [None, "", [], 25, [25], {"host": "x"}.items(), object()])
+def test_what_is_no_relay(relay: Any) -> None:
+    """What an environment variable that is not set gives, say."""
+    with pytest.raises(mailbridge.InvalidInput, match=r"relay|url: scheme ''"):
+        Transport(relay)
+
+
+def test_what_is_no_retry_policy() -> None:
+    with pytest.raises(mailbridge.OptionError, match="retry is 3: give a RetryPolicy"):
+        Transport("smtp://mail.example.org", retry=3)
+
+
 @pytest.mark.parametrize("name", ["ca_file", "certfile", "keyfile"])
 def test_certificate_file_that_is_garbage(
     smtpd: ScriptedServer, ca: TestCA, tmp_path: Path, name: str
