@@ -102,7 +102,8 @@ class Loop:
         }
         for place in (mailbridge, support, *modules):
             for name, replacement in replacements.items():
-                if name in vars(place):
+                # mailbridge loads its names when they are asked for.
+                if name in vars(place) or (place is mailbridge and hasattr(place, name)):
                     monkeypatch.setattr(place, name, replacement)
 
     def _client(self, cls: type[AsyncSMTP], host: str = "", *args: Any, **kwargs: Any) -> Blocking:
