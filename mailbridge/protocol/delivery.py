@@ -69,7 +69,7 @@ def deliver(
     except SendStopped as stopped:
         _settle_stopped(session, mail, stopped)
     if session.in_transaction and session.usable and not leave_reset:
-        yield from reset(session)
+        yield from reset(session, briefly=True)
     return report_on(session, mail)
 
 

@@ -130,15 +130,18 @@ def starttls(session: Session) -> Dialogue[Reply]:
     return reply
 
 
-def reset(session: Session) -> Dialogue[None]:
+def reset(session: Session, *, briefly: bool = False) -> Dialogue[None]:
     """RSET after a failed transaction. Never raises: the outcome is known already.
 
+    Where somebody waits for that, it is to be `briefly`: the connection is all that can be lost.
     A server that refuses RSET is in a state that nobody knows, so the session is ended.
     """
     if not session.usable:
         return
     try:
-        reply = yield from session.command(Rset())
+        session.send(Rset())
+        while (reply := session.take_reply()) is None:
+            yield Need.GOODBYE if briefly else Need.REPLY
     except Disconnected:
         session.abandon("the connection was lost in RSET")
         return

@@ -200,3 +200,20 @@ def test_the_longest_time_can_be_waited(smtpd: ScriptedServer) -> None:
     """What is taken as a time-out is none too long for anything that waits."""
     relay = transport(smtpd, timeout=LONGEST, pool_timeout=LONGEST).relay
     assert mailbridge.Transport(relay, deadline=LONGEST).send(ENVELOPE, CONTENT).accepted == (TO,)
+
+
+@pytest.mark.parametrize("verb", ["RCPT", "DATA"])
+def test_rset_behind_a_refusal_is_waited_for_briefly(
+    smtpd: ScriptedServer, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    """The caller is told of the refusal, and does not wait for a server that says no more."""
+    monkeypatch.setattr(link, "PATIENCE_AT_QUIT", TIMEOUT)
+    smtpd.reply(verb, "554 5.7.1 Spam", times=1)
+    smtpd.silent("RSET")
+    sender = transport(smtpd, timeout=60)
+    with within(), pytest.raises(mailbridge.MailError) as caught:
+        sender.send(ENVELOPE, CONTENT)
+    assert caught.value.report.refused == (TO,)
+    with within():
+        assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+    assert smtpd.connections == 2
