@@ -42,16 +42,15 @@ def terms(relay: Relay) -> Terms:
 
 
 def open_session(
-    session: Session, relay: Relay, literal: str, *, mail_follows: bool = False
+    session: Session, relay: Relay, name: str, *, mail_follows: bool = False
 ) -> Dialogue[None]:
-    """The greeting, EHLO, TLS as asked, and AUTH. `literal` is our end's address literal.
+    """The greeting, EHLO, TLS as asked, and AUTH. `name` is ours, for EHLO.
 
     With `mail_follows` the reply to AUTH may be left to be heard by the first delivery.
 
     Raises GreetingRefused, HeloRefused, TLSError, CertificateError, AuthenticationFailed,
     NotSupported or Disconnected.
     """
-    name = relay.local_hostname or literal
     yield from dialogue.greet(session, implicit_tls=relay.tls is TLS.IMPLICIT)
     yield from dialogue.hello(session, name)
     yield from start_tls(session, relay, name)

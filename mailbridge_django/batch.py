@@ -63,10 +63,6 @@ class Batch:
         for message in messages:
             self._try_alone(self._begin(message))
 
-    def alone(self, message: EmailMessage, send: Callable[[], bool]) -> None:
-        """Send a message in this way."""
-        self._end(self._begin(message), send)
-
     def pipelined(self, messages: Iterable[EmailMessage], connection: OpenConnection) -> None:
         """Send through the transport, which has the next message ready while it waits."""
         rest = iter(messages)

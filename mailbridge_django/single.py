@@ -7,7 +7,6 @@ message is not done.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,10 @@ from mailbridge import OptionError, Transport
 from mailbridge.outgoing import warn_of_refused
 
 from . import conf, signals
-from .batch import Batch
+from .batch import attach, untried
 from .connection import is_untouched, route
 from .relays import as_configured
+from .report import report_of
 
 if TYPE_CHECKING:
     from .backends.smtp import EmailBackend
@@ -63,9 +63,14 @@ def _has_ascii_addresses(message: EmailMessage) -> bool:
 
 def send_alone(backend: EmailBackend, message: EmailMessage) -> int:
     """Send the message; return 1, or 0 if it was kept back. Raises as `send_messages` does."""
-    batch = Batch(backend)
-    batch.alone(message, partial(_send, backend, _transport(backend), message))
-    return batch.finish()
+    transport = _transport(backend)
+    attach(message, None)
+    try:
+        return int(_send(backend, transport, message))
+    except Exception as error:
+        if report_of(message) is None:
+            untried(backend, message, error)
+        raise
 
 
 def _transport(backend: EmailBackend) -> Transport:

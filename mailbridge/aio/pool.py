@@ -122,9 +122,8 @@ async def open_connection(
     connection.session.transcript.listener = listener
     try:
         sock = await connection.connect(relay.host, relay.port, relay.source_address, deadline)
-        dialogue = opening.open_session(
-            connection.session, relay, literal_of(sock), mail_follows=mail_follows
-        )
+        name = relay.local_hostname or literal_of(sock)
+        dialogue = opening.open_session(connection.session, relay, name, mail_follows=mail_follows)
         await connection.run(dialogue, deadline)
         # The answer to EHLO was read, and with it the tickets of TLS 1.3.
         connection.keep_session()

@@ -127,9 +127,8 @@ def open_connection(
     connection.session.transcript.listener = listener
     try:
         sock = connection.connect(relay.host, relay.port, relay.source_address, deadline)
-        dialogue = opening.open_session(
-            connection.session, relay, literal_of(sock), mail_follows=mail_follows
-        )
+        name = relay.local_hostname or literal_of(sock)
+        dialogue = opening.open_session(connection.session, relay, name, mail_follows=mail_follows)
         connection.run(dialogue, deadline)
     except BaseException:
         connection.close()
