@@ -9,12 +9,16 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
+from ..deadline import GRAIN
 from ..errors import ConnectError
 from ..host import host_and_port
 from ..reach import ATTEMPT_DELAY, by_family_in_turn, connect_error, race_error
 from ..resolve import AddressInfo, look_up
 from .wait import writable
+
+Owner: TypeAlias = Callable[[socket.socket], None]
 
 
 def open_socket(
@@ -22,7 +26,7 @@ def open_socket(
     port: int,
     timeout: float | None,
     source_address: tuple[str, int] | None = None,
-    owner: Callable[[socket.socket], None] = lambda sock: None,
+    owner: Owner = lambda sock: None,
 ) -> socket.socket:
     """A connected socket to `host`, which may be a name, an address, or the path of a Unix socket.
 
@@ -34,18 +38,63 @@ def open_socket(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     if host.startswith("/"):
-        return _unix_socket(host, timeout, owner)
+        try:
+            return _connected((socket.AF_UNIX, socket.SOCK_STREAM, 0, "", host), timeout, owner)
+        except OSError as exc:
+            raise connect_error([exc], "", host) from exc
     where = host_and_port(host, port)
-    addresses = by_family_in_turn(look_up(host, port, deadline, where))
-    with _Race(addresses, source_address, deadline) as race:
-        sock = race.winner()
-        if sock is None:
-            raise race.error(host, where)
-        # A command waits for nothing: Nagle against delayed ACK costs 40 ms a round trip.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    found = look_up(host, port, deadline, where)
+    if len(found) == 1:
+        sock = _alone(found[0], host, where, deadline, owner, source_address)
+    else:
+        with _Race(by_family_in_turn(found), source_address, deadline) as race:
+            winner = race.winner()
+            if winner is None:
+                raise race.error(host, where)
+            owner(winner)
+            sock = race.hand_over(winner)
+    # A command waits for nothing: Nagle against delayed ACK costs 40 ms a round trip.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _alone(
+    info: AddressInfo,
+    host: str,
+    where: str,
+    deadline: float | None,
+    owner: Owner,
+    source_address: tuple[str, int] | None,
+) -> socket.socket:
+    """A socket to the only address: with nobody to race against it may block."""
+    left = None if deadline is None else max(GRAIN, deadline - time.monotonic())
+    try:
+        return _connected(info, left, owner, source_address)
+    except OSError as exc:
+        name = str(info[4][0])
+        # That there was no answer in time has no number: it is Python that waited.
+        failed, late = ([], [name]) if exc.errno is None else ([(name, exc)], [])
+        raise race_error(host, where, failed, late, 0) from exc
+
+
+def _connected(
+    info: AddressInfo,
+    seconds: float | None,
+    owner: Owner,
+    source_address: tuple[str, int] | None = None,
+) -> socket.socket:
+    family, kind, protocol, _, address = info
+    sock = socket.socket(family, kind, protocol)
+    try:
         owner(sock)
-        race.hand_over(sock)
-        return sock
+        sock.settimeout(seconds)
+        if source_address is not None:
+            sock.bind(source_address)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _Race:
@@ -70,9 +119,10 @@ class _Race:
         for sock in self._trying:
             sock.close()
 
-    def hand_over(self, sock: socket.socket) -> None:
-        """Leave this socket open at the end of the race."""
+    def hand_over(self, sock: socket.socket) -> socket.socket:
+        """This socket, which is left open at the end of the race."""
         del self._trying[sock]
+        return sock
 
     def winner(self) -> socket.socket | None:
         """The first socket that is connected, None if there is none by the deadline."""
@@ -120,20 +170,3 @@ class _Race:
     def error(self, host: str, where: str) -> ConnectError:
         """What became of each address."""
         return race_error(host, where, self._failed, self._trying.values(), len(self._left))
-
-
-def _unix_socket(
-    path: str, timeout: float | None, owner: Callable[[socket.socket], None]
-) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    try:
-        owner(sock)
-        sock.settimeout(timeout)
-        sock.connect(path)
-    except OSError as exc:
-        sock.close()
-        raise connect_error([exc], "", path) from exc
-    except BaseException:
-        sock.close()
-        raise
-    return sock
