@@ -9,7 +9,7 @@ import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from . import forks
 from .errors import AuthenticationFailed, Disconnected, NotSupported
@@ -37,6 +37,14 @@ MAX_DOORS = 1024
 _NOT_OF_CREDENTIALS = {*range(500, 505), 530, 534, 538}
 
 
+class Refusal(NamedTuple):
+    """What a login was refused by, and when: on the monotonic clock, and on that on the wall."""
+
+    error: AuthenticationFailed
+    at: float
+    on: datetime
+
+
 class Door:
     """The logins with one credential at one relay."""
 
@@ -48,21 +56,20 @@ class Door:
         self._accepted = False
         #: True once the server did not take AUTH and MAIL in one write.
         self.alone = False
-        self._refused: AuthenticationFailed | None = None
-        self._refused_at = 0.0
-        self._refused_on = datetime.min.replace(tzinfo=UTC)
+        self._refused: Refusal | None = None
         forks.watch(self)
 
     def check(self, pause: float, host: str) -> None:
         """Raise AuthenticationFailed if a refusal of less than `pause` seconds ago is known."""
-        refused = self._refused
-        if refused is None or monotonic() >= self._refused_at + pause:
+        known = self._refused
+        if known is None or monotonic() >= known.at + pause:
             return
+        refused, _, on = known
         error = AuthenticationFailed(refused.smtp_code, refused.smtp_error, reply=refused.reply)
-        error.remembered_at = self._refused_on
-        until = self._refused_on + timedelta(seconds=pause)
+        error.remembered_at = on
+        until = on + timedelta(seconds=pause)
         error.advice = (
-            f"The server was not asked: it refused this login at {self._refused_on:%H:%M:%S} UTC,"
+            f"The server was not asked: it refused this login at {on:%H:%M:%S} UTC,"
             f" and is not asked again before {until:%H:%M:%S}, so that no account is locked."
             " Change the credentials, or call mailbridge.forget_relays(), to try at once"
         )
@@ -102,8 +109,8 @@ class Door:
     def refuse(self, error: AuthenticationFailed) -> None:
         """Remember a refusal of the credentials."""
         with self.lock:
-            self._accepted, self._refused = False, error.with_traceback(None)
-            self._refused_at, self._refused_on = monotonic(), datetime.now(UTC)
+            self._accepted = False
+            self._refused = Refusal(error.with_traceback(None), monotonic(), datetime.now(UTC))
 
     def after_fork(self) -> None:
         """In a forked child: nobody is at the door. What is known stays."""
