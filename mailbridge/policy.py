@@ -139,24 +139,30 @@ def was_throttled(report: DeliveryReport) -> bool:
 
 
 class Use:
-    """How a connection has been used: times are of a monotonic clock."""
+    """How a connection has been used, and `most` mails that it may carry in all.
 
-    __slots__ = ("last_used", "messages", "opened")
+    Times are of a monotonic clock.
+    """
 
-    def __init__(self, opened: float, last_used: float, messages: int = 0) -> None:
-        self.opened = opened
-        self.last_used = last_used
-        self.messages = messages
+    __slots__ = ("last_used", "messages", "most", "opened")
+
+    def __init__(self, opened: float, most: float) -> None:
+        self.opened = self.last_used = opened
+        self.most = most
+        self.messages = 0
 
 
-def room(use: Use, options: PoolOptions, now: float, mail_max: int | None = None) -> float:
+def most(options: PoolOptions, mail_max: int | None) -> float:
+    """How many mails a connection may carry, inf without a limit. `mail_max` is the server's."""
+    limits = [limit for limit in (options.max_messages, mail_max) if limit is not None]
+    return min(limits, default=math.inf)
+
+
+def room(use: Use, options: PoolOptions, now: float) -> float:
     """How many mails more a connection may carry: 0 if it has aged, inf without a limit."""
     if now - use.opened >= options.max_age or now - use.last_used >= options.idle_timeout:
         return 0
-    most = options.max_messages
-    if mail_max is not None and (most is None or mail_max < most):
-        most = mail_max
-    return math.inf if most is None else max(0, most - use.messages)
+    return max(0, use.most - use.messages)
 
 
 class Breaker:

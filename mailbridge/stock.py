@@ -48,18 +48,16 @@ class Lease(Generic[L]):
     def __init__(self, stock: Stock[L, Any], connection: L, now: float) -> None:
         self.stock = stock
         self.connection = connection
-        self.use = policy.Use(now, now)
+        mail_max = connection.session.extensions.mail_max
+        self.use = policy.Use(now, policy.most(stock.options, mail_max))
         self.pid = os.getpid()
         self.reused = False
 
     def room(self) -> float:
         """How many mails more the connection may carry."""
-        session = self.connection.session
-        if not session.alive:
+        if not self.connection.session.alive:
             return 0
-        extensions = session.extensions
-        mail_max = extensions.mail_max if "limits" in extensions else None
-        return policy.room(self.use, self.stock.options, time.monotonic(), mail_max)
+        return policy.room(self.use, self.stock.options, time.monotonic())
 
     def give_back(self) -> None:
         """Let the connection serve others, or close it if it is not fit for that."""
