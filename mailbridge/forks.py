@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import socket
 
 
 class Shared(Protocol):
@@ -23,6 +26,17 @@ def watch(owner: Shared) -> None:
     """Have a forked child call `owner.after_fork()`, if `owner` is still there."""
     with _lock:
         _shared.add(owner)
+
+
+def let_go(sock: socket.socket) -> None:
+    """In a forked child: let go of a socket of the parent's that others may still name.
+
+    Its number stays taken, so nobody else's file is closed when the object goes.
+    """
+    if sock.fileno() >= 0:
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, sock.fileno(), inheritable=False)
+        os.close(null)
 
 
 def _after_fork() -> None:

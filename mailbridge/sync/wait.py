@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import select
 import socket
 import time
 from collections.abc import Collection
+from math import ceil
 from typing import Any
 
 READ, WRITE = 1, 2
@@ -17,31 +17,37 @@ class Waiter:
 
     def __init__(self, sock: socket.socket) -> None:
         self._fd = sock.fileno()
-        self._poll: Any = select.poll() if hasattr(select, "poll") else None
+        self._poller: Any = select.poll() if hasattr(select, "poll") else None
+        self._poll = None if self._poller is None else self._poller.poll
         self._asked = 0
 
     def wait(self, events: int, deadline: float | None) -> int:
         """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
-        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+        seconds = None if deadline is None else deadline - time.monotonic()
+        if seconds is not None and seconds < 0:
+            seconds = 0.0
         if self._poll is None:
             reading = [self._fd] if events & READ else []
             writing = [self._fd] if events & WRITE else []
             readable, writable, _ = select.select(reading, writing, [], seconds)
             return (READ if readable else 0) | (WRITE if writable else 0)
         if events != self._asked:
-            asked = (select.POLLIN if events & READ else 0) | (
-                select.POLLOUT if events & WRITE else 0
-            )
-            self._poll.register(self._fd, asked)
-            self._asked = events
+            self._ask(events)
         # Rounded up: a time-out that is a little too short would be a loop without rest.
-        found = self._poll.poll(None if seconds is None else math.ceil(seconds * 1000))
+        found = self._poll(None if seconds is None else ceil(seconds * 1000))
         if not found:
             return 0
         event = found[0][1]
+        if event == select.POLLIN:
+            return READ
         # An error or a hang-up is found out by whatever is tried next.
         ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
         return ready & events
+
+    def _ask(self, events: int) -> None:
+        asked = select.POLLIN if events & READ else 0
+        self._poller.register(self._fd, asked | (select.POLLOUT if events & WRITE else 0))
+        self._asked = events
 
 
 def writable(socks: Collection[socket.socket], seconds: float | None) -> list[socket.socket]:
@@ -53,5 +59,5 @@ def writable(socks: Collection[socket.socket], seconds: float | None) -> list[so
     poll, numbers = select.poll(), {sock.fileno(): sock for sock in socks}
     for number in numbers:
         poll.register(number, select.POLLOUT)
-    found = poll.poll(None if seconds is None else math.ceil(max(0.0, seconds) * 1000))
+    found = poll.poll(None if seconds is None else ceil(max(0.0, seconds) * 1000))
     return [numbers[number] for number, _ in found]
