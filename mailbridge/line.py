@@ -6,14 +6,14 @@ import time
 from typing import Protocol
 
 from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again, is_stale
+from .convoy import Convoy
 from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
-from .outgoing import Content, Outgoing, describe, id_of, not_attempted
+from .outgoing import Content, Outgoing, describe, not_attempted
 from .protocol import delivery
-from .protocol.content import in_memory
-from .protocol.lane import Lane, Ordinary, lane_for, ordinary
+from .protocol.lane import Ordinary, lane_for
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
 from .report import DeliveryReport, OnRefused
@@ -79,17 +79,15 @@ class Line:
         self._stock = stock if borrowed is None else borrowed.stock
         self._waiting: Outgoing | None = None
         self._begun: MailTransaction | None = None
-        # While there is one, the mail that waits is in it.
-        self._lane: Lane | None = None
+        #: While there is one, the mail that waits is in it.
+        self.convoy: Convoy | None = None
 
     def put(self, envelope: Envelope, content: Content) -> Steps[list[DeliveryReport]]:
-        """Take a mail in. Returns the report on the one before, and on itself if it is invalid."""
-        lane, lease = self._lane, self._lease
-        if lane is not None and lease is not None:
-            following = _ordinary(lease, envelope, content)
-            if following is not None:
-                return [(yield from self._send_in_lane(lease, lane, following))]
-            self._leave(lane)
+        """Take a mail in that does not follow in the `convoy`.
+
+        Returns the report on the one before, and on itself if it is invalid.
+        """
+        self._leave_lane()
         try:
             outgoing = self._sender.outgoing(envelope, content, on_refused=self._on_refused)
         except InvalidInput as error:
@@ -100,25 +98,20 @@ class Line:
         if waiting is None:
             return []
         report = yield from self._deliver(waiting, outgoing)
-        lease, granted = self._lease, self._begun
-        if lease is not None and granted is not None and granted.granted:
-            self._lane = self._lane_for(lease, granted)
-            if self._lane is not None:
-                self._waiting = self._begun = None
+        self._enter_lane()
         return [report]
 
     def end(self) -> Steps[list[DeliveryReport]]:
         """Deliver the mail that waits, if one does."""
-        if self._lane is not None:
-            self._leave(self._lane)
+        self._leave_lane()
         waiting, self._waiting = self._waiting, None
         return [] if waiting is None else [(yield from self._deliver(waiting, None))]
 
     def close(self) -> None:
         """Let go of the connection. A transaction that was begun on it dies with it."""
         lease, self._lease = self._lease, None
-        begun = self._begun is not None or self._lane is not None
-        self._begun = self._lane = None
+        begun = self._begun is not None or self.convoy is not None
+        self._begun = self.convoy = None
         if lease is None:
             return
         if begun:
@@ -214,53 +207,36 @@ class Line:
 
     # In a lane.
 
-    def _lane_for(self, lease: AnyLease, granted: MailTransaction) -> Lane | None:
-        """A lane that begins with this mail, if all that is asked allows one."""
-        relay, stock = self._stock.relay, self._stock
+    def _enter_lane(self) -> None:
+        """Let what waits do so in a lane, if its group is granted, and what is asked allows it."""
+        lease, granted, stock = self._lease, self._begun, self._stock
+        if lease is None or granted is None or not granted.granted:
+            return
         if not (self._within is None and self._sender.asks_nothing) or stock.bucket is not None:
-            return None
-        if self._on_refused is OnRefused.ABORT or relay.dkim is not None:
-            return None
-        return lane_for(lease.connection.session, granted)
+            return
+        if self._on_refused is OnRefused.ABORT or stock.relay.dkim is not None:
+            return
+        lane = lane_for(lease.connection.session, granted)
+        if lane is not None:
+            self.convoy = Convoy(self._sender, lease, lane)
+            self._waiting = self._begun = None
 
-    def _leave(self, lane: Lane) -> None:
+    def leave(self, convoy: Convoy, report: DeliveryReport) -> Steps[DeliveryReport]:
+        """What comes of the report with which a convoy has ended."""
+        outgoing = self._outgoing(convoy.lane.sent)
+        self._leave_lane()
+        stale = self._take_in(convoy.lease, outgoing, report)
+        return (yield from self._conclude(outgoing, report, convoy.began, stale=stale))
+
+    def _leave_lane(self) -> None:
         """Go on the long way, with the mail that waits in the lane as it stands there."""
-        self._lane = None
-        self._begun = lane.begun or lane.transaction()
-        self._waiting = self._outgoing(lane.waiting)
+        convoy, self.convoy = self.convoy, None
+        if convoy is not None:
+            self._begun = convoy.lane.begun or convoy.lane.transaction()
+            self._waiting = self._outgoing(convoy.lane.waiting)
 
     def _outgoing(self, mail: Ordinary) -> Outgoing:
         return self._sender.outgoing(mail.envelope, mail.body, on_refused=self._on_refused)
-
-    def _send_in_lane(
-        self, lease: AnyLease, lane: Lane, following: Ordinary
-    ) -> Steps[DeliveryReport]:
-        """Deliver the mail that waits in the lane. Then `following` waits there."""
-        began, mail = time.monotonic(), lane.waiting
-        lease.use.messages += 1
-        report: DeliveryReport = yield Converse(lease, lane.send(following))
-        if lane.begun is None and lease.connection.session.alive:
-            lease.use.last_used = time.monotonic()
-            report.relay = self._stock.relay.address
-            report.message_id = id_of(mail.body)
-            report.reused = True
-            return self._sender.tell(report, began)
-        outgoing = self._outgoing(mail)
-        lane.waiting = following
-        self._leave(lane)
-        stale = self._take_in(lease, outgoing, report)
-        return (yield from self._conclude(outgoing, report, began, stale=stale))
-
-
-def _ordinary(lease: AnyLease, envelope: Envelope, content: Content) -> Ordinary | None:
-    """The mail, if a lane on this connection can take it."""
-    if lease.room() <= 1:
-        return None
-    try:
-        held = in_memory(content)
-    except InvalidInput:
-        return None  # It is told why when it is its turn.
-    return None if held is None else ordinary(lease.connection.session, envelope, held)
 
 
 def line_for(

@@ -13,7 +13,7 @@ from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
 from .message import header_of, message_id
 from .options import Relay
-from .protocol.content import Binary, Body, Prefixed, body
+from .protocol.content import Binary, Body, Buffer, Prefixed, body
 from .protocol.mail import Mail, Rcpt, check_parameters
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -183,7 +183,8 @@ def _check_options(
 
 def id_of(content: Body) -> str | None:
     """The Message-ID field, if it is in the first piece of the content."""
-    return message_id(next(content.pieces(), b""))
+    head = content.data if isinstance(content, Buffer) else next(content.pieces(), b"")
+    return message_id(head)
 
 
 def not_attempted(

@@ -57,7 +57,7 @@ FUNCTIONS = {
         "registry",
     ),
     *("resolve", "reach", "opening", "link", "client", "stock", "attempt", "route", "line"),
-    *("windowed", "hooks", "calling"),
+    *("convoy", "windowed", "hooks", "calling"),
 }
 SOCKETS = {"sync", "aio"}
 FLOORS = [VALUES, FUNCTIONS, SOCKETS, {"probe", "preview"}]

@@ -76,8 +76,16 @@ class Batch:
                     mail = await _next(mails) if at_once is None else next(at_once, None)
                 except Exception as exc:
                     mail, error = None, exc  # It waits for the mail before it.
-                steps = line.end() if mail is None else line.put(*mail)
-                for report in await take(steps):
+                convoy = line.convoy
+                if mail is not None and convoy is not None and convoy.follow(*mail):
+                    report = await convoy.connection.exchange(convoy.lane)
+                    if not convoy.ended:
+                        yield convoy.complete(report)
+                        continue
+                    reports = [await take(line.leave(convoy, report))]
+                else:
+                    reports = await take(line.end() if mail is None else line.put(*mail))
+                for report in reports:
                     warn_of_refused(report, on_refused)
                     yield report
                 if mail is None:

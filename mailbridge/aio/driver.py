@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import Disconnected, MailError
-from ..protocol.command import TLS, Errand, Need
+from ..protocol.command import FINAL_REPLY, TLS, Errand, Need
+from ..protocol.lane import Lane
 from ..protocol.session import Dialogue
 from ..report import DeliveryReport
 from .wire import Wire
@@ -28,6 +29,9 @@ class Connection(Wire):
     _errand: Errand | None = None
     _end: tuple[Any, BaseException | None] | None = None
     _waiter: asyncio.Future[None] | None = None
+    # What is on its way of a lane that the session does not know of, and how many octets.
+    _lane: Lane | None = None
+    _given = 0
 
     async def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
         """Run a dialogue to its end, or to its `limit`, and return its result.
@@ -37,16 +41,44 @@ class Connection(Wire):
         task is cancelled in the middle of a transaction, the connection is closed. The
         CancelledError then has the `report` on a mail that was on its way.
         """
-        if self._dialogue is not None:
+        if self._dialogue is not None or self._lane is not None:
             dialogue.close()
             raise RuntimeError("this connection is in the middle of a dialogue")
         self._dialogue, self._limit, self._waiting_for = dialogue, limit, None
         session = self.session
+        if not (self._looked or session.granted) and session.idle:
+            self._look()
+        self._looked = False
+        self._step()
+        result: T = await self._conclude()
+        return result
+
+    async def exchange(self, lane: Lane) -> DeliveryReport:
+        """Send the mail that waits in a lane, and the following one's group; return the report.
+
+        One write and one read, if the server says yes to everything. Of whatever else happens the
+        session is told, and goes on with it. Cancelled, it is as `run` is.
+        """
+        self._give(lane)
+        if self._lane is not None:
+            self._waiter = self._loop.create_future()
+            try:
+                await self._waiter
+            except BaseException as exc:
+                self._interrupted(exc)
+                self._reset()
+                raise
+        if self._end is None or self._dialogue is not None:
+            report: DeliveryReport = await self._conclude()
+        else:
+            report, _ = self._end
+            self._end = self._waiter = None
+        return report
+
+    async def _conclude(self) -> Any:
+        """Wait for the dialogue to end, and return its result."""
+        session = self.session
         try:
-            if not (self._looked or session.granted) and session.idle:
-                self._look()
-            self._looked = False
-            self._step()
             while self._end is None:
                 if self._errand is not None:
                     errand, self._errand = self._errand, None
@@ -66,12 +98,14 @@ class Connection(Wire):
             self._interrupted(exc)
             raise
         finally:
-            self._dialogue = self._need = self._errand = self._limit = None
-            self._end = self._waiter = None
+            self._reset()
         if session.unusable_because is not None:
             self.close()
-        result: T = value
-        return result
+        return value
+
+    def _reset(self) -> None:
+        self._dialogue = self._need = self._errand = self._limit = self._lane = None
+        self._end = self._waiter = None
 
     async def _ran(self, errand: Errand) -> MailError | None:
         """Run an errand. Returns the error if the limit was reached."""
@@ -86,6 +120,7 @@ class Connection(Wire):
 
     def _interrupted(self, exc: BaseException) -> None:
         """Leave nothing half done. The next mail must not continue this one's transaction."""
+        self._leave_lane()
         dialogue, self._dialogue, self._need = self._dialogue, None, None
         if self.session.in_transaction or not self.session.usable:
             self.close()
@@ -101,6 +136,47 @@ class Connection(Wire):
             dialogue.close()
         if isinstance(value, DeliveryReport):
             exc.report = value  # type: ignore[attr-defined]
+
+    # In a lane.
+
+    def _give(self, lane: Lane) -> None:
+        """Write what is on its way in a lane."""
+        octets = lane.octets()
+        self._lane, self._given = lane, len(octets)
+        try:
+            self._hand_over(octets)
+        except MailError as exc:
+            self._leave_lane()
+            self._step(exc)
+            return
+        transport = self._connected()
+        if transport.is_closing() or transport.get_write_buffer_size():
+            self._leave_lane()
+        else:
+            self._timer.set(self.timeouts.final_reply)
+
+    def _receive(self, data: bytes) -> None:
+        lane = self._lane
+        if lane is not None:
+            report = lane.consent(data)
+            if report is not None:
+                self._lane, self._end = None, (report, None)
+                self._wake()
+                return
+            self._leave_lane()
+        self.session.receive_data(data)
+
+    def _leave_lane(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is None:
+            return
+        self._dialogue = lane.hear()
+        lane.resume()
+        self.session.sending(self._given)
+        self._count(self._given)
+        # The time for the reply has begun.
+        self._wrote, self._waiting_for = bool(self._held), (self.session.answered, FINAL_REPLY)
+        self._step()
 
     # The dialogue goes on.
 
@@ -128,6 +204,10 @@ class Connection(Wire):
             self._end = done.value, None
         except BaseException as exc:
             self._end = None, exc
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let whoever waits go on: there is an end, or an errand to run."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -172,10 +252,12 @@ class Connection(Wire):
             self._step(exc)
 
     def _fail(self, error: MailError) -> None:
+        self._leave_lane()
         if self._need is not None:
             self._step(error)
 
     def _late(self) -> None:
+        self._leave_lane()
         self._count_held()
         need = self._need
         if need is TLS:

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+from .. import forks
 from ..deadline import Deadline, shortest
 from ..errors import ConnectTimeout, Disconnected, MailError
 from ..link import Link
@@ -22,15 +23,16 @@ from ..protocol.command import Quit
 from ..protocol.content import PIECE
 from ..tls import handshake_error, inspect
 from .connect import SourceAddress, open_socket
+from .events import Events
 from .records import BLOCK, READ, Records, last_record
 from .timer import Timer
 
 
-class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
+class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
     """A session and, once `connect` was called, its transport. Belongs to one event loop.
 
-    Whoever runs dialogues over it is told that something has happened, or gone wrong. As a protocol
-    of both kinds it has asyncio read into its buffer, rather than make 256 KiB for each read.
+    As a protocol of both kinds it has asyncio read into its buffer, rather than make 256 KiB for
+    each read.
     """
 
     sock: socket.socket | None = None
@@ -47,22 +49,6 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
     _goes_on_soon = False
     # What was looked for when it was asked if it is alive need not be looked for again.
     _looked = False
-
-    def _heard(self) -> None:
-        """The server has said something: is it what somebody waits for?"""
-        raise NotImplementedError
-
-    def _go_on(self) -> None:
-        """Something else has happened: is it what somebody waits for?"""
-        raise NotImplementedError
-
-    def _fail(self, error: MailError) -> None:
-        """Whoever waits, waits in vain."""
-        raise NotImplementedError
-
-    def _late(self) -> None:
-        """A deadline has passed."""
-        raise NotImplementedError
 
     async def connect(
         self,
@@ -132,6 +118,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         self._fail(Disconnected("the connection was closed"))
 
     def _drop(self) -> None:
+        self._leave_lane()
         self._count_held()
         self.session.abandon("the connection was closed")
         transport, self._transport = self._transport, None
@@ -150,11 +137,8 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         """True in a forked child, which must not touch its parent's loop; the socket is let go."""
         if self._pid == os.getpid():
             return False
-        if self.sock is not None and self.sock.fileno() >= 0:
-            # The number stays taken: nobody else's file is closed when the socket object goes.
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, self.sock.fileno(), inheritable=False)
-            os.close(null)
+        if self.sock is not None:
+            forks.let_go(self.sock)
         self.sock = None
         return True
 
@@ -202,17 +186,26 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def _put(self, block: bytes | memoryview) -> None:
         """Give the transport a block. What the kernel does not take at once is `_held`."""
-        transport, octets = self._transport or self._connected(), len(block)
+        octets = len(block)
         self._wrote = True
         self.session.sending(octets)
-        if self._records is None:
+        self._hand_over(block)
+        self._count(octets)
+
+    def _hand_over(self, block: bytes | memoryview) -> None:
+        transport, records = self._transport or self._connected(), self._records
+        if records is None:
             transport.write(block)
-        else:
-            try:
-                transport.write(self._records.sealed(block))
-            except OSError as exc:
-                raise self._lost(exc) from exc
-        if transport.is_closing():
+            return
+        try:
+            transport.write(records.sealed(block))
+        except OSError as exc:
+            raise self._lost(exc) from exc
+
+    def _count(self, octets: int) -> None:
+        """Note how much of a block of so many octets, given to the transport last, has left."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return  # It failed; `connection_lost` says why.
         left = transport.get_write_buffer_size()
         if left:
@@ -265,7 +258,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._records is None:
             if self._held:
                 self._count_held()
-            self.session.receive_data(data)
+            self._receive(data)
             self._heard()
         else:
             self._records.received(data)
@@ -275,7 +268,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         """The server will say no more."""
         if self._records is None:
             self._count_held()
-            self.session.receive_data(b"")
+            self._receive(b"")
             self._go_on()
         else:
             self._records.hang_up()
@@ -283,6 +276,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed. The server may have said why before it hung up."""
+        self._leave_lane()
         self._transport = None
         self._timer.stop()
         if self._records is not None and not self._records.established:
@@ -296,7 +290,7 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         if isinstance(exc, OSError) and not (self.session.has_input or self.session.eof):
             self._fail(self._lost(exc))
             return
-        self.session.receive_data(b"")
+        self._receive(b"")
         self._go_on()
 
     def _look(self) -> None:
@@ -310,9 +304,9 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         except OSError:
             data = b""
         if not data:
-            self.session.receive_data(b"")
+            self._receive(b"")
         elif self._records is None:
-            self.session.receive_data(data)
+            self._receive(data)
         else:
             self._records.received(data)
             with contextlib.suppress(OSError):
@@ -365,14 +359,18 @@ class Wire(Link, asyncio.BufferedProtocol, asyncio.Protocol):
         """Hand on what came in TLS. Raises ssl.SSLError."""
         plain = records.plain()
         if plain:
-            self.session.receive_data(plain)
+            self._receive(plain)
         if records.eof:
-            self.session.receive_data(b"")
+            self._receive(b"")
         answer = records.to_send()
         if answer and self._transport is not None:
             self._transport.write(answer)
             # It may be all that the transport holds from now on.
             self.session.sending(self._held)
+
+    def _lost(self, exc: OSError) -> Disconnected:
+        self._leave_lane()
+        return super()._lost(exc)
 
     def _connected(self) -> asyncio.Transport:
         if self._transport is None:

@@ -223,7 +223,7 @@ class Bdat(Content):
     def __init__(
         self, size: int, chunk: bytes | Iterable[bytes], *, last: bool, replies: int = 1
     ) -> None:
-        header = b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size
+        header = bdat_line(size, last=last)
         wire = header + chunk if isinstance(chunk, bytes) else chain((header,), chunk)
         super().__init__(wire, size)
         self.last = last
@@ -231,6 +231,11 @@ class Bdat(Content):
 
     def shown_lines(self) -> list[str]:
         return [f"BDAT {self.size}{' LAST' if self.last else ''} (content)"]
+
+
+def bdat_line(size: int, *, last: bool) -> bytes:
+    """The line of BDAT, which a chunk of so many octets follows."""
+    return b"BDAT %d LAST\r\n" % size if last else b"BDAT %d\r\n" % size
 
 
 class Octets(Command):

@@ -48,6 +48,7 @@ class Buffer:
     """A Body in memory."""
 
     __slots__ = ("data", "is_ascii", "size")
+    leading_dots = True
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -225,10 +226,10 @@ def canonical(content: bytes | bytearray | memoryview | str) -> bytes:
 def _with_crlf(data: bytes) -> bytes:
     # It takes note of the kinds of line ends that it sees, in one look at each octet; piece by
     # piece, since it looks at a text, which is a copy.
-    seen = io.IncrementalNewlineDecoder(None, translate=False)
-    for start in range(0, len(data), PIECE):
-        seen.decode(data[start : start + PIECE].decode("latin-1"))
-    seen.decode("", final=True)
+    seen, size = io.IncrementalNewlineDecoder(None, translate=False), len(data)
+    for start in range(0, size, PIECE):
+        text = data[start : start + PIECE].decode("latin-1")
+        seen.decode(text, final=start + PIECE >= size)
     if seen.newlines in ("\r\n", None):
         return data
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
@@ -282,6 +283,11 @@ def wire_of(content: Body, *, dots: bool) -> bytes | Iterable[bytes]:
     """
     if content.size > PIECE:
         return stuffed_pieces(content) if dots else content.pieces()
+    return wire_in_one(content, dots=dots)
+
+
+def wire_in_one(content: Body, *, dots: bool) -> bytes:
+    """The same of a content that is small."""
     data = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
     if not dots:
         return data

@@ -73,13 +73,9 @@ def deliver(
     return report_on(session, mail)
 
 
-def hear_content(
-    session: Session, mail: MailTransaction, lost: Disconnected | None = None
-) -> Dialogue[DeliveryReport]:
-    """The report on a mail whose content was sent, and to be answered unless the end came first."""
+def hear_content(session: Session, mail: MailTransaction) -> Dialogue[DeliveryReport]:
+    """The report on a mail whose content was sent, and is to be answered."""
     try:
-        if lost is not None:
-            raise lost
         reply = yield from session.reply()
         _judge(mail, mail.accepted, reply)
     except Disconnected as gone:

@@ -33,16 +33,16 @@ def group_of(mail: MailTransaction, *, reset: bool) -> Group:
     # After a 354 there is no way back but the final dot, so DATA waits if "nobody" is an
     # answer; and BDAT is not sent before its recipients are known (RFC 3030 section 2).
     data = not (mail.all_or_nothing or mail.by_bdat)
-    mail.group = grouped(mail.lines, reset=reset, data=data, smtputf8=mail.smtputf8)
+    mail.group = Group(framed(mail.lines, reset=reset, data=data), mail.smtputf8)
     return mail.group
 
 
-def grouped(lines: list[bytes], *, reset: bool, data: bool, smtputf8: bool = False) -> Group:
-    """The lines of MAIL and RCPT as a group, behind RSET and before DATA as is due."""
+def framed(lines: list[bytes], *, reset: bool, data: bool) -> list[bytes]:
+    """The lines of MAIL and RCPT, behind RSET and before DATA as is due."""
     if reset:
         # RFC 2920 section 3.1: RSET may stand anywhere, so a reset costs no round trip.
-        lines = [RSET, *lines]
-    return Group([*lines, DATA] if data else lines, smtputf8)
+        return [RSET, *lines, DATA] if data else [RSET, *lines]
+    return [*lines, DATA] if data else lines
 
 
 def hear_group(session: Session, mail: MailTransaction) -> Dialogue[bool]:

@@ -1,115 +1,165 @@
 """Lane: ordinary mails behind one another, each group granted before its content is sent.
 
 The steady state of a batch: for each mail one write, its content with the next one's group behind
-it, and one read, a yes to each. Nothing is kept but what that takes. Whatever else happens is for
-`delivery`, which goes on with transactions that stand where the lane was left.
+it, and one read, a yes to each. The session has no part in it. A driver writes `octets`, and asks
+`consent` what it has read; whatever else comes of it is for the session, which is told first what
+it would have done itself (`resume`), and for `delivery`, which goes on with transactions that stand
+where the lane was left.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 from ..envelope import Envelope
-from ..errors import Disconnected
 from ..report import ACCEPTED, CONTENT, DeliveryReport, RecipientResult
 from . import delivery
-from .command import Content
-from .content import PIECE, Body
-from .group import grouped
+from .command import Bdat, Content, bdat_line
+from .content import PIECE, Body, wire_in_one
+from .group import framed
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
 from .session import Dialogue, Session
 from .transaction import MailTransaction, in_one
 
+# How many mails of a lane the transcript has, once it is looked at.
+REMEMBERED = 8
+
 
 class Ordinary:
-    """A mail for a lane: its group, and its content in one write."""
+    """A mail for a lane: its content as it is written, and the lines of its group."""
 
-    __slots__ = ("body", "content", "envelope", "group")
+    __slots__ = ("body", "content", "envelope", "lines")
 
-    def __init__(self, envelope: Envelope, body: Body, content: Content, group: Group) -> None:
+    def __init__(self, envelope: Envelope, body: Body, content: bytes, lines: list[bytes]) -> None:
         self.envelope = envelope
         self.body = body
         self.content = content
-        self.group = group
+        self.lines = lines
 
 
 class Lane:
     """A session on which a mail waits whose group was granted: its content is what comes next."""
 
-    def __init__(self, session: Session, granted: MailTransaction, waiting: Ordinary) -> None:
-        self.waiting = waiting
+    #: The mail whose content was sent last, the one that waits, and the one that follows that.
+    sent: Ordinary
+    waiting: Ordinary
+    following: Ordinary
+
+    def __init__(self, session: Session, granted: MailTransaction) -> None:
         #: Set when the lane has ended: the transaction that was begun, and is to be delivered next.
         self.begun: MailTransaction | None = None
         self._session = session
+        self._by_bdat = session.chunking
+        self._tells_size = "size" in session.extensions
+        self._most = min(session.extensions.size_limit or PIECE, PIECE)
         # How the mail that waits was granted: as a transaction, or by these replies.
         self._granted: MailTransaction | None = granted
         self._replies: list[Reply] = []
+        # Octets of content, the group behind it, and the replies.
+        self._past: deque[tuple[int, list[bytes], list[Reply]]] = deque(maxlen=REMEMBERED)
 
-    def send(self, following: Ordinary) -> Dialogue[DeliveryReport]:
-        """Send the content of the mail that waits, and the group of `following`, which waits then.
+    def follow(self, envelope: Envelope, body: Body) -> bool:
+        """Let this be the mail that follows. False if it is not for a lane.
 
-        Returns the report on the first. Unless the server says yes to everything the lane has
-        ended, and `begun` is the transaction of `following`.
+        It is, with a small content in ASCII, and addresses that any server takes.
         """
-        session, mail, replies, lost = self._session, self.waiting, None, None
+        session = self._session
+        if session.has_input or not session.alive:
+            return False  # It said what it was not asked for, or is gone.
+        size, by_bdat = body.size, self._by_bdat
+        if size > self._most or envelope.esmtp or not body.is_ascii or body.long_lines:
+            return False
         try:
-            session.send(mail.content, following.group)
-            if not session.has_input:
-                yield from session.wait()
-            replies = session.take_consent(following.group, mail.content)
-        except Disconnected as gone:
-            lost = gone
+            content = wire_in_one(body, dots=not by_bdat)
+            lines = [mail_line(envelope.reverse_path, size=size if self._tells_size else None)]
+            for path in envelope.forward_paths:
+                lines.append(rcpt_line(path))  # noqa: PERF401 - nearly always one
+        except Exception:
+            # An address outside ASCII; a file that was closed or changed: told when it is its turn.
+            return False
+        if by_bdat:
+            content = bdat_line(size, last=True) + content
+        self.following = Ordinary(
+            envelope, body, content, framed(lines, reset=by_bdat, data=not by_bdat)
+        )
+        return True
+
+    def octets(self) -> bytes:
+        """What is to be written: the content of the one that waits, the group of the following."""
+        return b"".join((self.waiting.content, *self.following.lines))
+
+    def consent(self, said: bytes) -> DeliveryReport | None:
+        """The report on the mail that waits, if `said` is a yes to everything and no more.
+
+        Then the following one waits. None for anything else: nothing is taken then.
+        """
+        session, mail, following = self._session, self.waiting, self.following
+        lines = following.lines
+        replies = session.parser.consent(said, len(lines) + 1, 2 if self._by_bdat else 3)
         if replies is None:
-            sent = self.transaction()
-            self.begun = _begun(session, following)
-            return (yield from delivery.hear_content(session, sent, lost))
-        self._granted, self._replies, self.waiting = None, replies[1:], following
+            return None
+        session.mail_accepted += 1
+        session.answered += len(replies)
+        self._past.append((mail.body.size, lines, replies))
+        self._granted, self._replies = None, replies
+        self.sent, self.waiting = mail, following
         envelope, reply = mail.envelope, replies[0]
-        results = {
-            path.text: RecipientResult(path.text, ACCEPTED, CONTENT, reply)
-            for path in envelope.forward_paths
-        }
-        return DeliveryReport(results, envelope.sender, reply=reply, session_usable=session.alive)
+        results = {}
+        for path in envelope.forward_paths:
+            results[path.text] = RecipientResult(path.text, ACCEPTED, CONTENT, reply)
+        return DeliveryReport(results, envelope.sender, reply=reply)
+
+    def resume(self) -> None:
+        """Let the session have sent what is written; how much has left is to be told it."""
+        session, mail = self._session, self.waiting
+        self._note()
+        session.send(in_one(mail.body, by_bdat=self._by_bdat), Group(self.following.lines))
+        session.data_to_send()
+
+    def hear(self) -> Dialogue[DeliveryReport]:
+        """The report on the mail that waits, after `resume`. The lane has ended then."""
+        sent = self.transaction()
+        self.begun = self._begun(self.following)
+        self.sent, self.waiting = self.waiting, self.following
+        return (yield from delivery.hear_content(self._session, sent))
 
     def transaction(self) -> MailTransaction:
         """The mail that waits, as others deliver it."""
+        self._note()
         if self._granted is not None:
             return self._granted
-        granted = _begun(self._session, self.waiting)
-        granted.grant(self._replies)
+        granted = self._begun(self.waiting)
+        granted.grant(self._replies[1:])
         return granted
+
+    def _begun(self, mail: Ordinary) -> MailTransaction:
+        """The transaction of a mail whose group was sent."""
+        begun = MailTransaction(mail.envelope, mail.body, by_bdat=self._by_bdat)
+        if self._tells_size:
+            begun.size = mail.body.size
+        begun.start()
+        begun.group = Group(mail.lines)
+        begun.begun = True
+        return begun
+
+    def _note(self) -> None:
+        """Let the transcript have what went on in the lane."""
+        for size, lines, replies in self._past:
+            content = Bdat(size, b"", last=True) if self._by_bdat else Content(b"", size)
+            self._session.transcript.note(content, Group(lines), *replies)
+        self._past.clear()
 
 
 def lane_for(session: Session, granted: MailTransaction) -> Lane | None:
     """A lane that begins with this mail, if the session can have one, and the mail is ordinary."""
     if not session.pipelining or session.lmtp or "limits" in session.extensions:
         return None
-    waiting = ordinary(session, granted.envelope, granted.content)
-    return None if waiting is None else Lane(session, granted, waiting)
-
-
-def ordinary(session: Session, envelope: Envelope, body: Body) -> Ordinary | None:
-    """The mail, if it is one: a small content in ASCII, and addresses that any server takes."""
-    size, extensions, by_bdat = body.size, session.extensions, session.chunking
-    if size > (extensions.size_limit or PIECE) or size > PIECE:
+    if session.has_input or session.transcript.listener is not None:
+        return None  # It said more; or somebody wants to hear each line when it comes.
+    lane = Lane(session, granted)
+    if not lane.follow(granted.envelope, granted.content):
         return None
-    if not body.is_ascii or body.long_lines or envelope.esmtp or envelope.needs_smtputf8:
-        return None
-    try:
-        content = in_one(body, by_bdat=by_bdat)
-    except Exception:
-        return None  # A file that was closed or changed: that is told when it is its turn.
-    lines = [mail_line(envelope.reverse_path, size=size if "size" in extensions else None)]
-    for path in envelope.forward_paths:
-        lines.append(rcpt_line(path))  # noqa: PERF401 - nearly always one
-    return Ordinary(envelope, body, content, grouped(lines, reset=by_bdat, data=not by_bdat))
-
-
-def _begun(session: Session, mail: Ordinary) -> MailTransaction:
-    """The transaction of a mail whose group was sent."""
-    begun = MailTransaction(mail.envelope, mail.body, by_bdat=session.chunking)
-    if "size" in session.extensions:
-        begun.size = mail.body.size
-    begun.start()
-    begun.group = mail.group
-    begun.begun = True
-    return begun
+    lane.waiting = lane.following
+    session.granted = True
+    return lane

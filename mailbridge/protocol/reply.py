@@ -127,6 +127,9 @@ class ReplyParser:
         self._size = 0
         # Servers repeat themselves: what was looked at once is known. Never a 421.
         self._known: dict[bytes, Reply] = {}
+        # What it said to the last group, behind its reply to a content, and the replies in that.
+        self._repeated = b"", 0, 0
+        self._others: list[Reply] = []
         self._secrets: tuple[Hidden, ...] = ()
         #: In lower case. Masked in answers to AUTH only; elsewhere it is a word like others.
         self.names: tuple[bytes, ...] = ()
@@ -137,6 +140,7 @@ class ReplyParser:
         if len(secret) > 3:
             self._secrets += (Hidden(secret),)
             self._known.clear()
+            self._repeated = b"", 0, 0
         if known := [name.encode() for name in names if name]:
             self.names = tuple([n.lower() for n in (*known, *map(base64.b64encode, known))])
 
@@ -181,20 +185,40 @@ class ReplyParser:
         lines = self._lines
         if self._texts or len(lines) < count:
             return None
-        known, replies = self._known, []
-        for line in islice(lines, count):
-            reply = known.get(line) or self._of_one_line(line)
-            if reply is None:
-                return None
-            replies.append(reply)
-        # By their codes, which come first in them.
-        if replies[-1].code // 100 != last or (count > 1 and max(replies[:-1]).code >= 300):
+        replies = self._consent(islice(lines, count), last)
+        if replies is None:
             return None
         if len(lines) == count:
             lines.clear()
         else:
             for _ in replies:
                 lines.popleft()
+        return replies
+
+    def consent(self, said: bytes, count: int, last: int) -> list[Reply] | None:
+        """The same of what the server says just now, which must be all of it. It is not fed."""
+        first, _, others = said.partition(b"\n")
+        if (others, count, last) != self._repeated:
+            lines = said.split(b"\n")
+            if lines.pop() or len(lines) != count:
+                return None
+            replies = self._consent(lines, last)
+            if replies is not None:
+                self._repeated, self._others = (others, count, last), replies[1:]
+            return replies
+        reply = self._known.get(first) or self._of_one_line(first)
+        return None if reply is None or reply.code >= 300 else [reply, *self._others]
+
+    def _consent(self, lines: Iterable[bytes], last: int) -> list[Reply] | None:
+        known, replies = self._known, []
+        for line in lines:
+            reply = known.get(line) or self._of_one_line(line)
+            if reply is None:
+                return None
+            replies.append(reply)
+        # By their codes, which come first in them.
+        if replies[-1].code // 100 != last or (len(replies) > 1 and max(replies[:-1]).code >= 300):
+            return None
         return replies
 
     def _of_one_line(self, line: bytes) -> Reply | None:

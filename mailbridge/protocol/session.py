@@ -44,7 +44,7 @@ class Session:
         self.mail_accepted = 0
         self.answered = 0
         self.unusable_because: str | None = None
-        self._parser = ReplyParser()
+        self.parser = ReplyParser()
         # Each stands here until its last reply; those of the first are counted.
         self._unanswered: deque[Command] = deque()
         self._heard = 0
@@ -126,7 +126,7 @@ class Session:
     def receive_data(self, data: bytes) -> None:
         """Take what the server sent; empty bytes mean that it closed the connection."""
         if data:
-            self._parser.feed(data)
+            self.parser.feed(data)
             self.has_input = True
         else:
             self.eof, self.alive = True, False
@@ -269,7 +269,7 @@ class Session:
             if self.eof:
                 raise self._ended()
             return None
-        self.has_input = self._parser.has_pending
+        self.has_input = self.parser.has_pending
         self.answered += 1
         self._heard = index + 1
         if self._heard >= command.replies:
@@ -277,7 +277,7 @@ class Session:
             self._heard = 0
         shown = reply
         if command.logs_in:
-            reply, shown = self._parser.without_names(reply)
+            reply, shown = self.parser.without_names(reply)
         self.transcript.note(shown)
         if not self._awaited_has_left(command, index):
             self._check_timing(command, reply)
@@ -304,7 +304,7 @@ class Session:
         if self._heard or self._peeked is not None:
             return None
         count = group.replies + (content is not None)
-        replies = self._parser.take_consent(count, 3 if group.asks_for_data else 2)
+        replies = self.parser.take_consent(count, 3 if group.asks_for_data else 2)
         if replies is None:
             return None
         if content is not None:
@@ -314,7 +314,7 @@ class Session:
             self.granted = True
         self._current, self._place = queue.popleft(), group.replies - 1
         self.answered += count
-        self.has_input = self._parser.has_pending
+        self.has_input = self.parser.has_pending
         self.transcript.note(*replies)
         self._last = replies[-1]
         return replies
@@ -337,7 +337,7 @@ class Session:
 
     def _parse(self) -> Reply | None:
         try:
-            return self._parser.next_reply()
+            return self.parser.next_reply()
         except ProtocolViolation:
             self.abandon("the server sent something that is no reply")
             raise
@@ -368,12 +368,12 @@ class Session:
 
         Some servers echo the command they refuse.
         """
-        self._parser.guard(secret, names)
+        self.parser.guard(secret, names)
 
     def logged_in(self) -> None:
         """Note that AUTH succeeded: from now on a user's name is a word like others."""
         self.authenticated = True
-        self._parser.names = ()
+        self.parser.names = ()
 
     @property
     def asked_for_secret(self) -> bool:

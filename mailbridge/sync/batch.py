@@ -59,6 +59,7 @@ class Batch:
         return [mail for _, mail in zip(range(SHARE), self._mails, strict=False)]
 
     def _in_line(self, mails: Iterator[Mail]) -> Iterator[DeliveryReport]:
+        take = self._transport.take
         line = self._transport.line(self._on_refused, self._deadline)
         error: Exception | None = None
         try:
@@ -69,8 +70,13 @@ class Batch:
                     mail, error = None, exc  # It waits for the mail before it.
                 if mail is None:
                     break
-                yield from self._transport.take(line.put(*mail))
-            yield from self._transport.take(line.end())
+                convoy = line.convoy
+                if convoy is None or not convoy.follow(*mail):
+                    yield from take(line.put(*mail))
+                    continue
+                report = convoy.connection.exchange(convoy.lane)
+                yield take(line.leave(convoy, report)) if convoy.ended else convoy.complete(report)
+            yield from take(line.end())
             if error is not None:
                 raise error
         finally:

@@ -1,75 +1,40 @@
-"""The blocking driver: runs dialogues on a socket. All waiting, TLS and time-outs are here.
-
-The socket is non-blocking; every wait is a `poll` with a deadline for the whole phase, so a
-server that drips octets does not extend it. Reading goes on while writing.
-"""
+"""The blocking driver: runs dialogues on a socket, and does what they wait for."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
-import time
-from collections.abc import Iterable
 from typing import TypeVar
 
 from ..deadline import Deadline, is_over, shortest
-from ..errors import ConnectTimeout, Disconnected, MailError
-from ..link import Link
-from ..protocol.command import TLS, Errand, Need, Quit
-from ..protocol.content import PIECE
+from ..errors import MailError
+from ..protocol.command import FINAL_REPLY, TLS, Errand, Need
+from ..protocol.lane import Lane
 from ..protocol.session import Dialogue
-from ..tls import handshake_error, inspect
-from .connect import open_socket
-from .wait import READ, WRITE, Waiter
+from ..report import DeliveryReport
+from .wait import READ
+from .wire import BLOCK, LATER, Wire
 
 T = TypeVar("T")
 
-# Large enough that a block costs one system call, small enough that a stalled reader shows.
-BLOCK = 64 * 1024
-_WANT_READ = (BlockingIOError, InterruptedError, ssl.SSLWantReadError)
 
+class Connection(Wire):
+    """A session on its wire, and the dialogues that run over it."""
 
-class Connection(Link):
-    """A session and, once `connect` was called, its socket."""
-
-    sock: socket.socket | None = None
-    _waiter: Waiter | None = None
+    # Until when what is needed now is waited for.
     _deadline: float | None = None
-    # What was looked for when it was asked if it is alive need not be looked for again.
-    _looked = False
 
-    def connect(
+    def run(
         self,
-        host: str,
-        port: int,
-        source_address: tuple[str, int] | None = None,
+        dialogue: Dialogue[T],
         limit: Deadline | None = None,
-    ) -> socket.socket:
-        """Connect the socket. Raises ConnectError; then nothing is left open."""
-
-        def own(sock: socket.socket) -> None:
-            self.sock = sock
-
-        try:
-            patience = shortest(self.timeouts.connect, limit)
-            sock = open_socket(host, port, patience, source_address, own)
-            sock.setblocking(False)
-        except ConnectTimeout as exc:
-            self.close()
-            self._blame(exc, limit)
-            raise
-        except BaseException:
-            self.close()
-            raise
-        return sock
-
-    def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
+        *,
+        lost: MailError | None = None,
+    ) -> T:
         """Run a dialogue to its end, or to its `limit`, and return its result.
 
-        Loss of the connection and time-outs are thrown into it. A MailError that leaves it is
-        given host, phase and transcript. Whenever the session is not usable any more, or the
-        dialogue was abandoned half-way, the socket is closed.
+        Loss of the connection and time-outs are thrown into it; `lost` is, where it waits first.
+        A MailError that leaves it is given host, phase and transcript. Whenever the session is not
+        usable any more, or the dialogue was abandoned half-way, the socket is closed.
         """
         self._limit = limit
         try:
@@ -77,6 +42,8 @@ class Connection(Link):
                 self._look()
             self._looked = False
             need = next(dialogue)
+            if lost is not None:
+                need = dialogue.throw(lost)
             while True:
                 try:
                     self._satisfy(need)
@@ -104,49 +71,6 @@ class Connection(Link):
         finally:
             self._limit = None
 
-    @property
-    def open(self) -> bool:
-        """False once the socket is closed."""
-        return self.sock is not None
-
-    @property
-    def tls(self) -> ssl.SSLSocket | None:
-        """The TLS of the connection, None without."""
-        return self.sock if isinstance(self.sock, ssl.SSLSocket) else None
-
-    def alive(self) -> bool:
-        """False if the server has closed the connection, or said anything unasked."""
-        if self.session.idle:
-            self._look()
-            self._looked = True
-        self._keep_session()
-        return self.sock is not None and self.session.usable and not self.session.has_input
-
-    def flush(self) -> None:
-        """Write what the session has to send, without waiting for an answer."""
-        try:
-            self._write()
-        except MailError:
-            self.close()
-            raise
-
-    def leave(self) -> None:
-        """QUIT and close, without waiting for the answer: nobody needs it."""
-        if self.session.usable:
-            with contextlib.suppress(MailError):
-                self.session.send(Quit())
-                self.flush()
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket at once. Nothing is said to the server."""
-        self._keep_session()
-        self.session.abandon("the connection was closed")
-        sock, self.sock, self._waiter = self.sock, None, None
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.close()
-
     def _satisfy(self, need: Need | Errand) -> None:
         if not isinstance(need, Need):
             self._run_errand(need)
@@ -173,166 +97,56 @@ class Connection(Link):
                 raise
             raise self._timed_out(None, "for a login, a token or a hook") from None
 
-    # Reading.
+    # In a lane.
 
-    def _read(self, deadline: float | None, seconds: float | None) -> None:
-        session, sock = self.session, self.sock or self._connected()
-        if not (self._holds_octets() or self._wait(READ, deadline)):
-            raise self._timed_out(seconds, "for the server's reply")
-        while True:
-            try:
-                session.receive_data(sock.recv(BLOCK))
-                return
-            except _WANT_READ:
-                if not self._wait(READ, deadline):
-                    raise self._timed_out(seconds, "for the server's reply") from None
-            except ssl.SSLWantWriteError:
-                self._wait(WRITE, deadline)
-            except ssl.SSLEOFError:
-                # The server left without TLS's good-bye, as many do.
-                session.receive_data(b"")
-                return
-            except OSError as exc:
-                raise self._lost(exc) from exc
+    def exchange(self, lane: Lane) -> DeliveryReport:
+        """Send the mail that waits in a lane, and the following one's group; return the report.
 
-    def _holds_octets(self) -> bool:
-        """True if there is something to read that the socket does not show any more."""
-        # OpenSSL reads no further than to the end of a record. To wait before one reads costs less
-        # than to read in vain.
-        return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
-
-    def _look(self) -> None:
-        """Take what has arrived already: a 421, the end of the connection, or nothing."""
-        if self.sock is None or not (self._holds_octets() or self._wait(READ, 0.0)):
-            return
+        One write and one read, if the server says yes to everything. Of whatever else happens the
+        session is told, and goes on with it.
+        """
+        octets, written = lane.octets(), 0
+        came: bytes | OSError | None = None
+        deadline = self._after(self.timeouts.final_reply)
         try:
-            self.session.receive_data(self.sock.recv(BLOCK))
-        except (*_WANT_READ, ssl.SSLWantWriteError):
-            return
-        except OSError:
-            self.session.receive_data(b"")
-
-    # Writing.
-
-    def _write(self) -> bool:
-        """Write what the session has. Stops where the server has closed or answered already."""
-        session, wrote = self.session, False
-        # A server may cut content short, or refuse it in the middle.
-        watchful = session.may_be_cut_short
-        while data := session.data_to_send():
-            for block in (data,) if len(data) <= BLOCK else _blocks(data):
-                if watchful or block is not data:
-                    self._look()
-                wrote = self._write_block(block)
-                if not wrote:
-                    session.stop_writing()
-                    return True
-            if len(data) < PIECE:
-                return wrote  # That was all.
-            watchful = session.may_be_cut_short
-        return wrote
-
-    def _write_block(self, block: bytes | memoryview) -> bool:
-        """Write `block`, and read while it cannot be written. False if nobody reads any more."""
-        session, sock = self.session, self.sock or self._connected()
-        deadline, waited = None, False
-        while block:
-            if session.eof or (session.has_input and session.answered_early):
-                return False
-            session.sending(len(block))
-            try:
-                written = sock.send(block)
-            except ssl.SSLWantReadError:
-                event = READ
-            except (BlockingIOError, InterruptedError, ssl.SSLWantWriteError):
-                event = READ | WRITE
-            except OSError as exc:
-                self._write_failed(exc)
-                return False
-            else:
-                session.sent(written)
-                if written == len(block):
-                    return True
-                block = memoryview(block)[written:]
-                continue
-            session.sent(0)
-            if not waited:
-                # One time-out for each block (RFC 5321 section 4.5.3.2.5), however it is dribbled
-                # away.
-                deadline, waited = self._after(self.timeouts.reply), True
-            ready = self._wait(event, deadline)
-            if not ready:
-                raise self._timed_out(self.timeouts.reply, "for the server to read")
-            if ready & READ:
-                self._look()
-        return True
-
-    def _write_failed(self, error: OSError) -> None:
-        # The server may have said why before it hung up; that is worth more than "broken pipe".
-        with contextlib.suppress(MailError):
-            self._read(self._after(1.0), 1.0)
-        if not self.session.has_input:
-            raise self._lost(error) from error
-        self.session.receive_data(b"")
-
-    # TLS.
-
-    def handshake(self) -> None:
-        """Wrap the socket in TLS. Raises TLSError or CertificateError, and the socket is closed."""
-        context = self._context()
-        deadline = self._after(self.timeouts.connect)
+            sock = self._connected()
+            written = sock.send(octets)
+            if written == len(octets) and self._wait(READ, deadline):
+                came = sock.recv(BLOCK)
+                report = lane.consent(came)
+                if report is not None:
+                    return report
+        except OSError as error:
+            came = error
         try:
-            self.sock = sock = context.wrap_socket(
-                self._connected(),
-                do_handshake_on_connect=False,
-                server_hostname=self.server_hostname,
-                session=self._session_to_resume(),
-            )
-            while True:
-                try:
-                    sock.do_handshake()
-                    self.session.channel = inspect(sock, self.host, self.pins)
-                    return
-                except ssl.SSLWantReadError:
-                    event = READ
-                except ssl.SSLWantWriteError:
-                    event = WRITE
-                if not self._wait(event, deadline):
-                    raise self._handshake_timed_out()
-        except (MailError, OSError, ValueError) as exc:
-            self.close()
-            if isinstance(exc, MailError):
-                raise
-            raise handshake_error(exc) from exc
-        except BaseException:
-            self.close()
-            raise
+            lane.resume()
+            self._tell(octets, written, came, deadline)
+        except MailError as lost:
+            return self.run(lane.hear(), lost=lost)
+        return self.run(lane.hear())
 
-    def _keep_session(self) -> None:
-        # Not before it is asked for again, or over: a process that sends one mail resumes nothing.
-        if self._sessions is not None and self.tls is not None:
-            self._keep(self.tls)
-
-    # Errors.
-
-    def _connected(self) -> socket.socket:
-        if self.sock is None:
-            raise Disconnected("please run connect() first")
-        return self.sock
-
-    def _wait(self, events: int, deadline: float | None) -> int:
-        if self._waiter is None:
-            self._waiter = Waiter(self._connected())
-        return self._waiter.wait(events, deadline)
-
-    def _after(self, seconds: float | None) -> float | None:
-        """The moment in so many seconds, or the limit if that is sooner."""
-        end = None if seconds is None else time.monotonic() + seconds
-        if self._limit is None:
-            return end
-        return self._limit.at if end is None else min(end, self._limit.at)
-
-
-def _blocks(data: bytes) -> Iterable[memoryview]:
-    view = memoryview(data)
-    return (view[start : start + BLOCK] for start in range(0, len(view), BLOCK))
+    def _tell(
+        self, octets: bytes, written: int, came: bytes | OSError | None, deadline: float | None
+    ) -> None:
+        """Let the session know what became of `octets`, which it has given out, and what came."""
+        session = self.session
+        session.sending(len(octets))
+        if isinstance(came, OSError) and not isinstance(came, LATER):
+            if not written:
+                self._write_failed(came)
+                session.stop_writing()
+                return
+            if not isinstance(came, ssl.SSLEOFError):
+                raise self._lost(came) from came
+            came = b""
+        session.sent(written)
+        if written < len(octets):
+            if not self._write_block(memoryview(octets)[written:]):
+                session.stop_writing()
+            return
+        if came is None:
+            raise self._timed_out(self.timeouts.final_reply, "for the server's reply")
+        if isinstance(came, bytes):
+            session.receive_data(came)
+        # If that is no whole reply, its time runs already.
+        self._deadline, self._waiting_for = deadline, (session.answered, FINAL_REPLY)

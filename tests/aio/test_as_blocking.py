@@ -24,6 +24,7 @@ NAMES = [
         "dkim",
         "esmtp",
         "failures",
+        "lane",
         "logins",
         "recipients",
         "replies",

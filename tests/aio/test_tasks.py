@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 
 import mailbridge
-from mailbridge import AsyncSMTP, AsyncTransport, Envelope, PoolOptions, Relay
+from mailbridge import (
+    AsyncSMTP,
+    AsyncTransport,
+    DeliveryReport,
+    Envelope,
+    PoolOptions,
+    Relay,
+)
 from mailbridge.aio.pool import AsyncPool, pool_for
+from mailbridge.protocol.lane import Lane
 from mailbridge.report import State
 from mailbridge.testing import ScriptedServer, TestCA
 from tests.aio.facade import Loop
@@ -343,6 +352,62 @@ def test_cancelled_in_the_middle_of_a_large_content(loop: Loop) -> None:
 
     with RawServer(dialogue, receive_buffer=4096) as server:
         loop.run(main())
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_cancelled_in_the_lane_of_a_batch(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    """What is on its way is told, also if its answer has come and the task does not know it yet."""
+    tasks: list[asyncio.Task[None]] = []
+    came = threading.Event()
+    way = Lane.consent
+
+    def consent(lane: Lane, said: bytes) -> DeliveryReport | None:
+        report = way(lane, said)
+        if said.startswith(b"251"):
+            tasks[0].cancel()
+        return report
+
+    monkeypatch.setattr(Lane, "consent", consent)
+
+    def dialogue(peer: Peer) -> None:
+        peer.until("MAIL", ehlo=("250-raw.example", "250 PIPELINING"))
+        group = "250 Ok", "250 Ok", "354 go on"
+        peer.line(), peer.line()
+        peer.say(*group)
+        for _ in range(4):
+            peer.read_content()
+            peer.line(), peer.line(), peer.line()
+            if len(peer.commands) < 3 * 5 + 1:
+                peer.say("250 Ok", *group)
+        came.set()
+        if answered:
+            peer.say("251 Ok", *group)
+        peer.wait_for_close()
+
+    async def main() -> tuple[int, Any]:
+        sender = AsyncTransport(f"smtp://{server.host}:{server.port}?tls=none&timeout=20")
+        accepted = 0
+
+        async def send() -> None:
+            nonlocal accepted
+            async for report in sender.send_many([(ENVELOPE, CONTENT)] * 6):
+                accepted += len(report.accepted)
+
+        tasks.append(asyncio.create_task(send()))
+        if not answered:
+            await until(came.is_set)
+            tasks[0].cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await tasks[0]
+        assert state_of(pool_for(sender.relay)) == (0, 0)
+        return accepted, getattr(caught.value, "report", None)
+
+    with RawServer(dialogue) as server:
+        accepted, report = loop.run(main())
+    assert accepted == 3
+    assert (report.accepted if answered else report.in_doubt) == (TO,)
 
 
 def test_cancelled_while_it_waits_for_a_place(loop: Loop) -> None:

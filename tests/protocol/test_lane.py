@@ -10,14 +10,21 @@ import io
 
 import pytest
 
-from mailbridge import DeliveryInDoubt, Disconnected, Envelope, Esmtp, ReplyTimeout, State
-from mailbridge.protocol import lane
+from mailbridge import (
+    DeliveryInDoubt,
+    DeliveryReport,
+    Disconnected,
+    Envelope,
+    Esmtp,
+    ReplyTimeout,
+    State,
+)
 from mailbridge.protocol.command import DATA, RSET
 from mailbridge.protocol.content import PIECE, Buffer, File
 from mailbridge.protocol.extension import Extensions
 from mailbridge.protocol.group import begin
-from mailbridge.protocol.lane import Lane, Ordinary, lane_for
-from mailbridge.protocol.session import Session
+from mailbridge.protocol.lane import Lane, lane_for
+from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
 
 ENVELOPE = Envelope("a@x.org", ["b@x.org", "c@x.org"])
@@ -53,26 +60,39 @@ def granted(session: Session) -> MailTransaction:
     return mail
 
 
-def entered(extensions: Extensions = PIPELINING) -> tuple[Session, Lane, Ordinary]:
-    """A session, its lane, and the next mail for it."""
+def entered(extensions: Extensions = PIPELINING) -> tuple[Session, Lane]:
+    """A session, and its lane with the next mail in it."""
     session = session_with(extensions)
     found = lane_for(session, granted(session))
-    following = lane.ordinary(session, ENVELOPE, TEXT)
     assert found is not None
-    assert following is not None
-    return session, found, following
+    assert found.follow(ENVELOPE, TEXT)
+    return session, found
 
 
-def test_a_mail_is_one_write_and_one_read() -> None:
-    session, found, following = entered()
-    dialogue = found.send(following)
-    next(dialogue)
-    group = b"MAIL FROM:<a@x.org> SIZE=9\r\nRCPT TO:<b@x.org>\r\nRCPT TO:<c@x.org>\r\nDATA\r\n"
-    assert written(session) == b"text\r\n..\r\n.\r\n" + group
-    session.receive_data(b"250 Ok: queued as 4F2\r\n" + YES)
+def left(session: Session, found: Lane) -> Dialogue[DeliveryReport]:
+    """The dialogue behind a lane that was left when everything was written."""
+    octets = len(found.octets())
+    found.resume()
+    session.sending(octets)
+    session.sent(octets)
+    return found.hear()
+
+
+def result_of(dialogue: Dialogue[DeliveryReport]) -> DeliveryReport:
     with pytest.raises(StopIteration) as done:
         next(dialogue)
     report = done.value.value
+    assert isinstance(report, DeliveryReport)
+    return report
+
+
+def test_a_mail_is_one_write_and_one_read() -> None:
+    session, found = entered()
+    following = found.following
+    group = b"MAIL FROM:<a@x.org> SIZE=9\r\nRCPT TO:<b@x.org>\r\nRCPT TO:<c@x.org>\r\nDATA\r\n"
+    assert found.octets() == b"text\r\n..\r\n.\r\n" + group
+    report = found.consent(b"250 Ok: queued as 4F2\r\n" + YES)
+    assert report is not None
     assert report.accepted == ("b@x.org", "c@x.org")
     assert report.queue_id == "4F2"
     assert (found.waiting, found.begun) == (following, None)
@@ -80,29 +100,68 @@ def test_a_mail_is_one_write_and_one_read() -> None:
     assert not session.idle
 
 
+def test_what_was_said_before_is_known_again() -> None:
+    """The replies to a group are mostly the same ones; that to a content is not."""
+    _, found = entered()
+    for number in range(3):
+        assert found.follow(ENVELOPE, TEXT)
+        report = found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES)
+        assert report is not None
+        assert report.queue_id == f"4F{number}"
+        assert [reply.code for reply in found.transaction().heard] == [250, 250, 250, 354]
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"250 Ok\r\n",
+        b"250 Ok\r\n" + YES[:-1],
+        b"250 Ok\r\n" + YES + b"2",
+        b"250 Ok\r\n" + YES + b"250 Ok\r\n",
+        b"250 Ok\r\n" * 5,
+        b"250-Ok\r\n" + YES,
+        b"250-Ok\r\n250 Ok\r\n" + YES,
+        b"354 Ok\r\n" + YES,
+        b"451 No\r\n" + YES,
+        b"421 Bye\r\n" + YES,
+        b"Ok\r\n" + YES,
+        b"250 Ok\r\n250 Ok\r\n550 No\r\n250 Ok\r\n354 Go\r\n",
+        b"250 Ok\r\n250 Ok\r\n250 Ok\r\n250 Ok\r\n554 No\r\n",
+    ],
+)
+def test_anything_but_a_yes_to_everything_is_not_taken(said: bytes, before: bool) -> None:
+    session, found = entered()
+    if before:
+        assert found.consent(b"250 Ok\r\n" + YES) is not None
+        assert found.follow(ENVELOPE, TEXT)
+    waiting, answered = found.waiting, session.answered
+    assert found.consent(said) is None
+    assert (found.waiting, session.answered) == (waiting, answered)
+    assert not session.has_input
+
+
 def test_chunks_go_with_a_reset_before_each_group() -> None:
-    session, found, following = entered(CHUNKING)
-    dialogue = found.send(following)
-    next(dialogue)
+    _, found = entered(CHUNKING)
     group = b"RSET\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@x.org>\r\nRCPT TO:<c@x.org>\r\n"
-    assert written(session) == b"BDAT 9 LAST\r\ntext\r\n.\r\n" + group
-    session.receive_data(b"250 Ok\r\n" * 5)
-    with pytest.raises(StopIteration) as done:
-        next(dialogue)
-    assert done.value.value.accepted == ("b@x.org", "c@x.org")
+    assert found.octets() == b"BDAT 9 LAST\r\ntext\r\n.\r\n" + group
+    assert found.consent(b"250 Ok\r\n" + YES) is None
+    report = found.consent(b"250 Ok\r\n" * 5)
+    assert report is not None
+    assert report.accepted == ("b@x.org", "c@x.org")
     # Left in the middle, it goes on as if it had never been there.
-    left = found.transaction()
-    assert left.group.lines[0] == RSET
-    assert DATA not in left.group.lines
-    assert (left.begun, left.granted, len(left.heard)) == (True, True, 3)
+    waits = found.transaction()
+    assert waits.group.lines[0] == RSET
+    assert DATA not in waits.group.lines
+    assert (waits.begun, waits.granted, len(waits.heard)) == (True, True, 3)
 
 
 @pytest.mark.parametrize("lost", [Disconnected("gone"), ReplyTimeout("timed out")])
 def test_a_connection_that_is_lost_is_not_waited_for_again(lost: Disconnected) -> None:
-    session, found, following = entered()
-    dialogue = found.send(following)
+    session, found = entered()
+    dialogue = left(session, found)
     next(dialogue)
-    written(session)
     with pytest.raises(StopIteration) as done:
         dialogue.throw(lost)
     report = done.value.value
@@ -113,32 +172,76 @@ def test_a_connection_that_is_lost_is_not_waited_for_again(lost: Disconnected) -
     assert not session.alive
 
 
+def test_what_was_not_written_to_its_end_is_not_in_doubt() -> None:
+    session, found = entered()
+    content = len(b"text\r\n..\r\n.\r\n")
+    for written, state in ((content - 1, State.NOT_ATTEMPTED), (content, State.IN_DOUBT)):
+        session, found = entered()
+        found.resume()
+        session.sending(written)
+        session.sent(written)
+        dialogue = found.hear()
+        next(dialogue)
+        with pytest.raises(StopIteration) as done:
+            dialogue.throw(Disconnected("gone"))
+        assert [result.state for result in done.value.value] == [state] * 2
+
+
 def test_a_server_that_says_yes_and_leaves() -> None:
-    session, found, following = entered()
-    dialogue = found.send(following)
-    next(dialogue)
-    written(session)
+    session, found = entered()
+    dialogue = left(session, found)
     session.receive_data(b"250 Ok\r\n" + YES)
     session.receive_data(b"")
-    with pytest.raises(StopIteration) as done:
-        next(dialogue)
-    assert done.value.value.accepted == ("b@x.org", "c@x.org")
-    assert not done.value.value.session_usable
+    report = result_of(dialogue)
+    assert report.accepted == ("b@x.org", "c@x.org")
+    assert not report.session_usable
 
 
 def test_a_recipient_that_is_refused_ends_it() -> None:
-    session, found, following = entered()
-    dialogue = found.send(following)
-    next(dialogue)
-    written(session)
+    session, found = entered()
+    following = found.following
+    dialogue = left(session, found)
     session.receive_data(b"250 Ok\r\n250 Ok\r\n550 No\r\n250 Ok\r\n354 Go\r\n")
-    with pytest.raises(StopIteration) as done:
-        next(dialogue)
-    assert [result.state for result in done.value.value] == [State.ACCEPTED] * 2
+    report = result_of(dialogue)
+    assert [result.state for result in report] == [State.ACCEPTED] * 2
     assert found.begun is not None
     assert (found.begun.begun, found.begun.granted) == (True, False)
-    assert found.begun.group is following.group
+    assert found.begun.group.lines == following.lines
     assert session.alive
+
+
+def test_the_transcript_has_the_last_mails() -> None:
+    session, found = entered()
+    for number in range(20):
+        assert found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES) is not None
+        assert found.follow(ENVELOPE, TEXT)
+    dialogue = left(session, found)
+    next(dialogue)
+    lines = session.transcript.lines()
+    assert "S: 250 Ok: queued as 4F19" in lines
+    assert "S: 250 Ok: queued as 4F11" not in lines
+    assert lines[-5:] == (
+        "C: (9 octets of content)",
+        "C: MAIL FROM:<a@x.org> SIZE=9",
+        "C: RCPT TO:<b@x.org>",
+        "C: RCPT TO:<c@x.org>",
+        "C: DATA",
+    )
+
+
+def test_what_nobody_asked_for_is_not_for_the_lane() -> None:
+    session, found = entered()
+    assert found.consent(b"250 Ok\r\n" + YES) is not None
+    session.receive_data(b"421 Bye\r\n")
+    assert not found.follow(ENVELOPE, TEXT)
+
+
+def test_not_where_somebody_listens() -> None:
+    """Each line is told when it comes."""
+    session = session_with(PIPELINING)
+    mail = granted(session)
+    session.transcript.listener = lambda side, lines: None
+    assert lane_for(session, mail) is None
 
 
 def test_no_lane() -> None:
@@ -166,29 +269,29 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("content", UNUSUAL.values(), ids=UNUSUAL.keys())
 def test_not_for_the_lane(content: Buffer) -> None:
-    session = session_with(PIPELINING)
-    assert lane.ordinary(session, ENVELOPE, Buffer(b"x\r\n" * 333)) is not None
-    assert lane.ordinary(session, ENVELOPE, content) is None
+    _, found = entered()
+    assert found.follow(ENVELOPE, Buffer(b"x\r\n" * 333))
+    assert not found.follow(ENVELOPE, content)
 
 
 def test_not_more_than_one_piece() -> None:
-    session = session_with(CHUNKING)
-    assert lane.ordinary(session, ENVELOPE, Buffer(b"x\r\n" * (PIECE // 3))) is not None
-    assert lane.ordinary(session, ENVELOPE, Buffer(b"x\r\n" * (PIECE // 3 + 1))) is None
+    _, found = entered(CHUNKING)
+    assert found.follow(ENVELOPE, Buffer(b"x\r\n" * (PIECE // 3)))
+    assert not found.follow(ENVELOPE, Buffer(b"x\r\n" * (PIECE // 3 + 1)))
 
 
 def test_not_for_who_asks_for_something() -> None:
-    session = session_with(PIPELINING)
+    _, found = entered()
     notified = Envelope("a@x.org", ["b@x.org"], esmtp=Esmtp(mt_priority=1))
-    assert lane.ordinary(session, notified, TEXT) is None
-    assert lane.ordinary(session, Envelope("a@x.org", ["ö@x.org"]), TEXT) is None
-    assert lane.ordinary(session, Envelope("ö@x.org", ["b@x.org"]), TEXT) is None
+    assert not found.follow(notified, TEXT)
+    assert not found.follow(Envelope("a@x.org", ["ö@x.org"]), TEXT)
+    assert not found.follow(Envelope("ö@x.org", ["b@x.org"]), TEXT)
 
 
 def test_what_cannot_be_read_is_told_in_its_turn() -> None:
     file = io.BytesIO(b"text\r\n")
     content = File(file)
-    session = session_with(PIPELINING)
-    assert lane.ordinary(session, ENVELOPE, content) is not None
+    _, found = entered()
+    assert found.follow(ENVELOPE, content)
     file.close()
-    assert lane.ordinary(session, ENVELOPE, content) is None
+    assert not found.follow(ENVELOPE, content)

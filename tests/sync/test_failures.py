@@ -271,7 +271,7 @@ def test_silence_after_the_dot(smtpd: ScriptedServer) -> None:
     with pytest.raises(mailbridge.DeliveryInDoubtTimeout) as caught:
         transport(smtpd, final_reply_timeout=0.4).send(BOTH, CONTENT)
     assert caught.value.report.in_doubt == (TO, CC)
-    smtp = client(smtpd, timeout=0.4)
+    smtp = client(smtpd, timeout=1.5)
     with pytest.raises(TimeoutError) as caught:
         smtp.sendmail(SENDER, TO, CONTENT)
     assert isinstance(caught.value, mailbridge.DeliveryInDoubt)
