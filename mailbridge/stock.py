@@ -128,9 +128,10 @@ class Stock(Generic[L, T]):
 
     @property
     def unused(self) -> bool:
-        """True if nothing is lent, and nothing is kept that is fit for use."""
+        """True if nothing is lent, and nothing is kept that is fit for use, or is to be known."""
         self.sweep()
-        return not (self._lent or self._idle or self._queue)
+        resting = self._breaker.wait(time.monotonic()) > 0
+        return not (self._lent or self._idle or self._queue or resting)
 
     def close(self) -> None:
         """Say QUIT on every connection, now or when it is given back, and close it."""
@@ -139,6 +140,10 @@ class Stock(Generic[L, T]):
             idle, self._idle = self._idle, []
         for lease in idle:
             lease.connection.leave()
+
+    def keep(self) -> None:
+        """Keep connections again after `close`."""
+        self._keeps = True
 
     def after_fork(self) -> None:
         """In a forked child: drop the parent's connections without a word on them."""
@@ -272,6 +277,8 @@ class Stocks(Generic[S]):
     def __init__(self, make: Callable[[Relay], S]) -> None:
         self._make = make
         self._known: dict[Relay, S] = {}
+        # Those that were not in use, as long as somebody holds one, and is about to use it.
+        self._dropped: weakref.WeakValueDictionary[Relay, S] = weakref.WeakValueDictionary()
         self.after_fork()
         forks.watch(self)
 
@@ -286,9 +293,18 @@ class Stocks(Generic[S]):
                 stock = self._known.get(relay)
                 if stock is None:
                     # An application that makes its relays anew each time must not pile up stocks.
-                    self._known = {r: s for r, s in self._known.items() if not s.unused}
-                    stock = self._known[relay] = self._make(relay)
+                    self._drop_unused()
+                    stock = self._dropped.pop(relay, None) or self._make(relay)
+                    stock.keep()
+                    self._known[relay] = stock
         return stock
+
+    def _drop_unused(self) -> None:
+        unused = {relay: stock for relay, stock in self._known.items() if stock.unused}
+        for stock in unused.values():
+            stock.close()
+        self._dropped.update(unused)
+        self._known = {r: s for r, s in self._known.items() if r not in unused}
 
     def clear(self) -> list[S]:
         """Forget them, and return them."""

@@ -20,7 +20,7 @@ from mailbridge import (
     PoolOptions,
     Relay,
 )
-from mailbridge.aio.pool import AsyncPool, pool_for
+from mailbridge.aio.pool import AsyncPool, close_pools, pool_for
 from mailbridge.protocol.lane import Lane
 from mailbridge.report import State
 from mailbridge.testing import ScriptedServer, TestCA
@@ -230,6 +230,21 @@ def test_a_batch_that_is_left_early_gives_everything_back(loop: Loop, concurrenc
         assert [m.recipients for m in smtpd.messages].count((AFTER,)) == 1
 
 
+def test_a_batch_that_goes_on_elsewhere_leaves_no_connection_open(loop: Loop) -> None:
+    async def main() -> None:
+        sender = AsyncTransport([relay(first), relay(second)])
+        mails = [(ENVELOPE, CONTENT) for _ in range(3)]
+        reports = [report async for report in sender.send_many(mails)]
+        assert all(report.all_accepted for report in reports)
+        await close_pools()
+        await until(lambda: "C: QUIT" in first.transcript)
+
+    with ScriptedServer() as first, ScriptedServer() as second:
+        first.drop("RCPT", times=1)
+        loop.run(main())
+        assert first.connections == 2
+
+
 # -- cancelled
 
 
@@ -286,7 +301,7 @@ def test_cancelled_at_each_line(
             told[to] = None if report is None else report.recipients[to].state
             assert state_of(pool_for(sender.relay)) == (0, 0)
             assert (await sender.send(Envelope(SENDER, [after]), CONTENT)).accepted == (after,)
-            await mailbridge.aio.close_pools()
+            await close_pools()
 
     server, options = steps(mode, ca, extensions)
     with server:

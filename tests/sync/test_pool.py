@@ -206,3 +206,49 @@ def test_relays_take_turns(smtpd: ScriptedServer) -> None:
             Transport(relays, round_robin=True).send(ENVELOPE, CONTENT)
         assert (len(smtpd.messages), len(other.messages)) == (2, 2)
         mailbridge.close_pools()
+
+
+def test_a_pool_that_is_not_in_use_yet_is_not_lost_sight_of(smtpd: ScriptedServer) -> None:
+    """Another relay's pool is made between the look at this one and its first connection."""
+    mine, other = relay(smtpd), relay(smtpd, max_messages=5)
+    pool = pool_for(mine)
+    pool_for(other)
+    lease = pool.acquire()
+    assert pool_for(mine) is pool
+    lease.give_back()
+    assert not pool.unused
+    pool_for(relay(smtpd, max_messages=6))
+    assert pool_for(mine) is pool
+
+
+def test_a_pool_that_was_lost_sight_of_keeps_nothing(smtpd: ScriptedServer) -> None:
+    pool = pool_for(relay(smtpd))
+    pool_for(relay(smtpd, max_messages=5))
+    lease = pool.acquire()
+    lease.give_back()
+    assert not lease.connection.open
+
+
+def test_a_batch_that_goes_on_elsewhere_leaves_no_connection_open(smtpd: ScriptedServer) -> None:
+    with ScriptedServer() as first:
+        first.drop("RCPT", times=1)
+        sender = Transport([relay(first), relay(smtpd)])
+        pool = pool_for(sender.relay)
+        mails = [(ENVELOPE, CONTENT) for _ in range(3)]
+        assert all(report.all_accepted for report in sender.send_many(mails))
+        assert first.connections == 2
+        leases = list(pool._leases)
+        mailbridge.close_pools()
+        assert not any(lease.connection.open for lease in leases)
+
+
+def test_a_relay_that_is_down_is_not_forgotten(smtpd: ScriptedServer) -> None:
+    """The pools of other relays come and go, and it is left alone as long as it was to be."""
+    smtpd.reply("GREETING", "421 4.3.2 Busy")
+    down = transport(smtpd, pool=PoolOptions(breaker_failures=1))
+    with pytest.raises(mailbridge.GreetingRefused):
+        down.send(ENVELOPE, CONTENT)
+    with ScriptedServer() as other:
+        pool_for(relay(other))
+    with pytest.raises(mailbridge.ConnectError, match="not tried"):
+        down.send(ENVELOPE, CONTENT)
