@@ -68,6 +68,8 @@ def limit(name: str, value: object) -> int | None:
 
 def choice(name: str, value: object, kind: type[_Choice]) -> _Choice:
     """A member of the enumeration `kind`, from its value in any case."""
+    if isinstance(value, kind):
+        return value
     try:
         return kind(str(value).lower())
     except ValueError:

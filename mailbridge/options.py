@@ -194,25 +194,16 @@ class Relay:
         """
         if options is not None and not isinstance(options, Mapping):
             raise OptionError(f"options must be a mapping of names, not {type(options).__name__}")
-        given = {str(name): value for name, value in {**(options or {}), **kwargs}.items()}
-        given = {name: value for name, value in given.items() if value is not None}
+        values = {**(options or {}), **kwargs}
+        given = {str(name): value for name, value in values.items() if value is not None}
         if given.get("username") == "":
             # Settings often have "" for "no login".
             given = {n: v for n, v in given.items() if n not in ("username", "password")}
-        unknown = [name for name in given if name not in OPTION_NAMES]
-        if unknown:
-            from .url import unknown_option  # Imported here: it is for somebody's mistake.
-
-            raise OptionError(unknown_option(unknown[0], OPTION_NAMES))
-        url = given.pop("url", None)
-        if url is not None:
-            from .url import options_of  # Imported here: most relays come from named options.
-
-            given = {**options_of(url, OPTION_NAMES), **given}
-        values = security.with_signer(_pool(_timeouts(given)))
-        if "host" not in values:
+        if not given.keys() <= _DEFAULTS.keys():
+            given = _as_fields(given)
+        if "host" not in given:
             raise OptionError("host is missing: name the mail server, or give a url")
-        return cls(**values)
+        return cls(**given)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Relay:
@@ -292,6 +283,12 @@ def _check_timeouts(name: str, value: Any) -> Timeouts:
     return value
 
 
+def _check_pool(name: str, value: Any) -> PoolOptions:
+    if not isinstance(value, PoolOptions):
+        raise OptionError(f"{name} must be a PoolOptions, not {value!r}")
+    return value
+
+
 _DEFAULTS = {f.name: f.default for f in fields(Relay)}
 #: What makes of an option what it means, or raises OptionError. A default is that already.
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -308,6 +305,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "strict": boolean,
     "dkim": security.signer,
     "timeouts": _check_timeouts,
+    "pool": _check_pool,
     "ignore_extensions": lambda name, value: frozenset(map(str.upper, words(name, value))),
     "ca_file": path,
     "ca_path": path,
@@ -353,15 +351,27 @@ OPTION_NAMES = frozenset(f.name for f in fields(Relay)) | {
 }
 
 
+def _as_fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a Relay: from a URL, and from options that are parts of fields."""
+    unknown = [name for name in options if name not in OPTION_NAMES]
+    if unknown:
+        from .url import unknown_option  # Imported here: it is for somebody's mistake.
+
+        raise OptionError(unknown_option(unknown[0], OPTION_NAMES))
+    url = options.pop("url", None)
+    if url is not None:
+        from .url import options_of  # Imported here: most relays come from named options.
+
+        options = {**options_of(url, OPTION_NAMES), **options}
+    return security.with_signer(_pool(_timeouts(options)))
+
+
 def _pool(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     changes = {field: values.pop(name) for name, field in POOL_OPTIONS.items() if name in values}
-    if not (changes or "pool" in values):
-        return values
-    pool = values.get("pool", _POOL)
-    if not isinstance(pool, PoolOptions):
-        raise OptionError(f"pool must be a PoolOptions, not {pool!r}")
-    return {**values, "pool": replace(pool, **changes)}
+    if changes:
+        values["pool"] = replace(_check_pool("pool", values.get("pool", _POOL)), **changes)
+    return values
 
 
 def _timeouts(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,9 +113,10 @@ def check_tls(relay: Relay) -> None:
             "fingerprint and tls_verify=False are both set: drop tls_verify,"
             " a fingerprint accepts its certificate whoever issued it"
         )
-    for name in (*_FILES, "server_hostname", "fingerprint"):
-        if getattr(relay, name) and str(relay.tls) == "none":
-            raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
+    if relay.tls == "none":
+        for name in (*_FILES, "server_hostname", "fingerprint"):
+            if getattr(relay, name):
+                raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
     for name in ("ca_file", "certfile", "keyfile"):
         readable(name, getattr(relay, name))
     if relay.ca_path is not None and not os.path.isdir(relay.ca_path):
