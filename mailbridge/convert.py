@@ -160,10 +160,8 @@ def _resolved(path: str) -> Any:
     return pkgutil.resolve_name(path)
 
 
-def readable(name: str, path: str | None) -> None:
+def readable(name: str, path: str) -> None:
     """Check that the file can be read."""
-    if path is None:
-        return
     try:
         with open(path, "rb"):
             return

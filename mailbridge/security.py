@@ -118,7 +118,8 @@ def check_tls(relay: Relay) -> None:
             if getattr(relay, name):
                 raise OptionError(f"{name} is set but tls is 'none': set tls, or drop {name}")
     for name in ("ca_file", "certfile", "keyfile"):
-        readable(name, getattr(relay, name))
+        if (path := getattr(relay, name)) is not None:
+            readable(name, path)
     if relay.ca_path is not None and not os.path.isdir(relay.ca_path):
         raise OptionError(f"ca_path {relay.ca_path!r} is no directory")
 

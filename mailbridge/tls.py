@@ -86,7 +86,8 @@ def _tls_context(
         raise OptionError(f"{name} {path!r} holds no usable certificates: {exc}") from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Nobody's mail is spliced into a session that somebody else has begun (CVE-2009-3555).
-    context.options |= ssl.OP_NO_RENEGOTIATION
+    # As a number: of the flags together Python would make a new member of their enumeration.
+    context.options = int(context.options) | int(ssl.OP_NO_RENEGOTIATION)  # type: ignore[assignment]
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -194,6 +194,8 @@ def _check_contradictions(
         raise misconfigured("OPTIONS must define 'host'.", alias)
     if alias is not None:
         _check_url({**own, **given}, alias)
+    if not own:
+        return
     for option, wanted in (("use_tls", TLS.STARTTLS), ("use_ssl", TLS.IMPLICIT)):
         if given.get(option) and str(own.get("tls", wanted)).lower() != wanted:
             raise misconfigured(
@@ -213,7 +215,7 @@ def _checked(
 ) -> Config:
     _check_contradictions(alias, given, own)
     own = dict(own)
-    transport = {name: own.pop(name) for name in TRANSPORT_OPTIONS & own.keys()}
+    transport = {name: own.pop(name) for name in [*own] if name in TRANSPORT_OPTIONS}
     files = {name: own.pop(name) for name in _FILES if name in own}
     options = own | {n: given[n] for n in ("host", "port", "timeout") if n in given}
     options |= credentials(given.get("username"), given.get("password"), own)

@@ -108,7 +108,7 @@ def _known(key: Key) -> Relay:
 
 def of_transport(given: Mapping[str, Any]) -> dict[str, Any]:
     """Those options of a transport that are given, as a Config has them. Raises OptionError."""
-    found = {name: check(name, given[name]) for name, check in _CHECKS.items() if name in given}
+    found = {n: _CHECKS[n](n, value) for n, value in given.items() if n in _CHECKS}
     if not RETRY_OPTIONS.keys().isdisjoint(given):
         found["retry"] = _retry(given)
     return found

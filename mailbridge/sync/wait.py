@@ -9,7 +9,8 @@ from collections.abc import Collection
 from math import ceil
 from typing import Any
 
-READ, WRITE = 1, 2
+# By their names in `poll`, where there is one.
+READ, WRITE = getattr(select, "POLLIN", 1), getattr(select, "POLLOUT", 4)
 
 
 class Waiter:
@@ -27,27 +28,20 @@ class Waiter:
         if seconds is not None and seconds < 0:
             seconds = 0.0
         if self._poll is None:
-            reading = [self._fd] if events & READ else []
-            writing = [self._fd] if events & WRITE else []
-            readable, writable, _ = select.select(reading, writing, [], seconds)
-            return (READ if readable else 0) | (WRITE if writable else 0)
+            return self._select(events, seconds)
         if events != self._asked:
-            self._ask(events)
+            self._poller.register(self._fd, events)
+            self._asked = events
         # Rounded up: a time-out that is a little too short would be a loop without rest.
         found = self._poll(None if seconds is None else ceil(seconds * 1000))
-        if not found:
-            return 0
-        event = found[0][1]
-        if event == select.POLLIN:
-            return READ
-        # An error or a hang-up is found out by whatever is tried next.
-        ready = (READ if event & ~select.POLLOUT else 0) | (WRITE if event & ~select.POLLIN else 0)
-        return ready & events
+        # An error or a hang-up by itself is found out by whatever is tried next.
+        return (found[0][1] & events or events) if found else 0
 
-    def _ask(self, events: int) -> None:
-        asked = select.POLLIN if events & READ else 0
-        self._poller.register(self._fd, asked | (select.POLLOUT if events & WRITE else 0))
-        self._asked = events
+    def _select(self, events: int, seconds: float | None) -> int:
+        reading = [self._fd] if events & READ else []
+        writing = [self._fd] if events & WRITE else []
+        readable, writable, _ = select.select(reading, writing, [], seconds)
+        return (READ if readable else 0) | (WRITE if writable else 0)
 
 
 def writable(socks: Collection[socket.socket], seconds: float | None) -> list[socket.socket]:
