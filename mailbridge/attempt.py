@@ -17,7 +17,9 @@ from .errors import InvalidInput, MailError
 from .options import Relay, RetryPolicy
 from .outgoing import Outgoing, describe, describe_stopped, not_attempted
 from .protocol import delivery
+from .protocol.alone import Alone, goes_alone
 from .protocol.session import Dialogue
+from .protocol.shortcut import Shortcut
 from .report import DeliveryReport
 from .stock import Lease
 
@@ -54,6 +56,13 @@ class Converse:
     deadline: Deadline | None = None
 
 
+class Exchange(NamedTuple):
+    """A mail is to be sent by a shortcut over a connection. The result is the report."""
+
+    lease: AnyLease
+    shortcut: Shortcut
+
+
 class Try(NamedTuple):
     """A mail is to be tried at this relay. The result is a report; may raise InvalidInput."""
 
@@ -62,7 +71,7 @@ class Try(NamedTuple):
 
 
 T = TypeVar("T")
-Step: TypeAlias = Lend | Pace | Converse | Try | policy.Retry
+Step: TypeAlias = Lend | Pace | Converse | Exchange | Try | policy.Retry
 Steps: TypeAlias = Generator[Step, Any, T]
 
 
@@ -77,8 +86,12 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
             yield Pace(stock, outgoing.deadline)
         lease.use.messages += 1
         mail = outgoing.transaction(session, stock.relay)
-        dialogue = delivery.deliver(session, mail, last=not lease.room())
-        report: DeliveryReport = yield Converse(lease, dialogue, outgoing.deadline)
+        report: DeliveryReport
+        if outgoing.deadline is None and lease.room() and goes_alone(session, mail):
+            report = yield Exchange(lease, Alone(session, mail))
+        else:
+            dialogue = delivery.deliver(session, mail, last=not lease.room())
+            report = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)
     except BaseException as stopped:

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import Disconnected, MailError
-from ..protocol.command import FINAL_REPLY, TLS, Errand, Need
-from ..protocol.lane import Lane
+from ..protocol.command import TLS, Errand, Need
 from ..protocol.session import Dialogue
+from ..protocol.shortcut import Shortcut
 from ..report import DeliveryReport
 from .wire import Wire
 
@@ -29,8 +29,8 @@ class Connection(Wire):
     _errand: Errand | None = None
     _end: tuple[Any, BaseException | None] | None = None
     _waiter: asyncio.Future[None] | None = None
-    # What is on its way of a lane that the session does not know of, and how many octets.
-    _lane: Lane | None = None
+    # What is on its way without the session, and how many octets.
+    _shortcut: Shortcut | None = None
     _given = 0
 
     async def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
@@ -41,7 +41,7 @@ class Connection(Wire):
         task is cancelled in the middle of a transaction, the connection is closed. The
         CancelledError then has the `report` on a mail that was on its way.
         """
-        if self._dialogue is not None or self._lane is not None:
+        if self._dialogue is not None or self._shortcut is not None:
             dialogue.close()
             raise RuntimeError("this connection is in the middle of a dialogue")
         self._dialogue, self._limit, self._waiting_for = dialogue, limit, None
@@ -53,14 +53,16 @@ class Connection(Wire):
         result: T = await self._conclude()
         return result
 
-    async def exchange(self, lane: Lane) -> DeliveryReport:
-        """Send the mail that waits in a lane, and the following one's group; return the report.
+    async def exchange(self, shortcut: Shortcut) -> DeliveryReport:
+        """Send a mail by a shortcut, and return the report on it.
 
-        One write and one read, if the server says yes to everything. Of whatever else happens the
-        session is told, and goes on with it. Cancelled, it is as `run` is.
+        One write and one read for each step, if the server says yes to everything. Of whatever else
+        happens the session is told, and goes on with it. Cancelled, it is as `run` is.
         """
-        self._give(lane)
-        if self._lane is not None:
+        if shortcut.opens and not self._may_open():
+            return await self.run(shortcut.hear())
+        self._give(shortcut)
+        if self._shortcut is not None:
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -74,6 +76,14 @@ class Connection(Wire):
             report, _ = self._end
             self._end = self._waiter = None
         return report
+
+    def _may_open(self) -> bool:
+        """True if nothing was said on an idle session that its next command would meet."""
+        session = self.session
+        if not (self._looked or session.granted) and session.idle:
+            self._look()
+        self._looked = False
+        return self._dialogue is None and session.alive and not session.has_input
 
     async def _conclude(self) -> Any:
         """Wait for the dialogue to end, and return its result."""
@@ -104,7 +114,7 @@ class Connection(Wire):
         return value
 
     def _reset(self) -> None:
-        self._dialogue = self._need = self._errand = self._limit = self._lane = None
+        self._dialogue = self._need = self._errand = self._limit = self._shortcut = None
         self._end = self._waiter = None
 
     async def _ran(self, errand: Errand) -> MailError | None:
@@ -120,7 +130,7 @@ class Connection(Wire):
 
     def _interrupted(self, exc: BaseException) -> None:
         """Leave nothing half done. The next mail must not continue this one's transaction."""
-        self._leave_lane()
+        self._leave_shortcut()
         dialogue, self._dialogue, self._need = self._dialogue, None, None
         if self.session.in_transaction or not self.session.usable:
             self.close()
@@ -137,45 +147,47 @@ class Connection(Wire):
         if isinstance(value, DeliveryReport):
             exc.report = value  # type: ignore[attr-defined]
 
-    # In a lane.
+    # By a shortcut.
 
-    def _give(self, lane: Lane) -> None:
-        """Write what is on its way in a lane."""
-        octets = lane.octets()
-        self._lane, self._given = lane, len(octets)
+    def _give(self, shortcut: Shortcut) -> None:
+        """Write what comes next in it."""
+        octets = shortcut.octets()
+        self._shortcut, self._given = shortcut, len(octets)
         try:
             self._hand_over(octets)
         except MailError as exc:
-            self._leave_lane()
+            self._leave_shortcut()
             self._step(exc)
             return
         transport = self._connected()
         if transport.is_closing() or transport.get_write_buffer_size():
-            self._leave_lane()
+            self._leave_shortcut()
         else:
-            self._timer.set(self.timeouts.final_reply)
+            self._timer.set(self._seconds(shortcut.need))
 
     def _receive(self, data: bytes) -> None:
-        lane = self._lane
-        if lane is not None:
-            report = lane.consent(data)
-            if report is not None:
-                self._lane, self._end = None, (report, None)
-                self._wake()
-                return
-            self._leave_lane()
-        self.session.receive_data(data)
+        shortcut = self._shortcut
+        if shortcut is None:
+            self.session.receive_data(data)
+        elif not shortcut.consent(data):
+            self._leave_shortcut()
+            self.session.receive_data(data)
+        elif shortcut.report is None:
+            self._give(shortcut)
+        else:
+            self._shortcut, self._end = None, (shortcut.report, None)
+            self._wake()
 
-    def _leave_lane(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is None:
+    def _leave_shortcut(self) -> None:
+        shortcut, self._shortcut = self._shortcut, None
+        if shortcut is None:
             return
-        self._dialogue = lane.hear()
-        lane.resume()
+        shortcut.resume()
+        self._dialogue = shortcut.hear()
         self.session.sending(self._given)
         self._count(self._given)
         # The time for the reply has begun.
-        self._wrote, self._waiting_for = bool(self._held), (self.session.answered, FINAL_REPLY)
+        self._wrote, self._waiting_for = bool(self._held), (self.session.answered, shortcut.need)
         self._step()
 
     # The dialogue goes on.
@@ -252,12 +264,12 @@ class Connection(Wire):
             self._step(exc)
 
     def _fail(self, error: MailError) -> None:
-        self._leave_lane()
+        self._leave_shortcut()
         if self._need is not None:
             self._step(error)
 
     def _late(self) -> None:
-        self._leave_lane()
+        self._leave_shortcut()
         self._count_held()
         need = self._need
         if need is TLS:

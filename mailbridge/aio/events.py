@@ -28,6 +28,6 @@ class Events:
         """A deadline has passed."""
         raise NotImplementedError
 
-    def _leave_lane(self) -> None:
-        """The session is to know what is on its way in a lane, before it is told that it ends."""
+    def _leave_shortcut(self) -> None:
+        """The session is to know what is on its way by a shortcut, before it ends."""
         raise NotImplementedError

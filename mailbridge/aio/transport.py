@@ -156,7 +156,9 @@ class AsyncTransport(Route[Connection]):
             step = next(steps)
             while True:
                 try:
-                    if isinstance(step, tries.Converse):
+                    if isinstance(step, tries.Exchange):
+                        result = await step.lease.connection.exchange(step.shortcut)
+                    elif isinstance(step, tries.Converse):
                         result = await step.lease.connection.run(step.dialogue, step.deadline)
                     elif isinstance(step, tries.Lend):
                         stock, fresh, deadline, mail_follows = step

@@ -118,7 +118,7 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
         self._fail(Disconnected("the connection was closed"))
 
     def _drop(self) -> None:
-        self._leave_lane()
+        self._leave_shortcut()
         self._count_held()
         self.session.abandon("the connection was closed")
         transport, self._transport = self._transport, None
@@ -276,7 +276,7 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed. The server may have said why before it hung up."""
-        self._leave_lane()
+        self._leave_shortcut()
         self._transport = None
         self._timer.stop()
         if self._records is not None and not self._records.established:
@@ -369,7 +369,7 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
             self.session.sending(self._held)
 
     def _lost(self, exc: OSError) -> Disconnected:
-        self._leave_lane()
+        self._leave_shortcut()
         return super()._lost(exc)
 
     def _connected(self) -> asyncio.Transport:

@@ -73,13 +73,17 @@ def deliver(
     return report_on(session, mail)
 
 
-def hear_content(session: Session, mail: MailTransaction) -> Dialogue[DeliveryReport]:
-    """The report on a mail whose content was sent, and is to be answered."""
+def hear_content(
+    session: Session, mail: MailTransaction, *, leave_reset: bool
+) -> Dialogue[DeliveryReport]:
+    """The report on a mail whose content was sent, and is to be answered; else as `deliver`."""
     try:
         reply = yield from session.reply()
         _judge(mail, mail.accepted, reply)
     except Disconnected as gone:
         _settle_lost(session, mail, gone)
+    if session.in_transaction and session.usable and not leave_reset:
+        yield from reset(session)
     return report_on(session, mail)
 
 
@@ -279,10 +283,18 @@ def data(session: Session, content: Body) -> Dialogue[Reply]:
     replies = max(1, session.recipients_accepted) if session.lmtp else 1
     session.send(Content(wire_of(content, dots=True), content.size, replies))
     try:
-        answers = yield from session.replies(replies)
+        answers = yield from hear(session, replies)
     except Disconnected as lost:
         raise doubt_of(lost) if session.handed_over else lost from lost
     return next((answer for answer in answers if not answer.positive), answers[0])
+
+
+def hear(session: Session, count: int) -> Dialogue[list[Reply]]:
+    """The replies to the `count` oldest unanswered commands, in order."""
+    replies: list[Reply] = []
+    while len(replies) < count:
+        replies += [(yield from session.reply())]
+    return replies
 
 
 def doubt_of(lost: Disconnected) -> DeliveryInDoubt:

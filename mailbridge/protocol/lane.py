@@ -1,10 +1,8 @@
 """Lane: ordinary mails behind one another, each group granted before its content is sent.
 
 The steady state of a batch: for each mail one write, its content with the next one's group behind
-it, and one read, a yes to each. The session has no part in it. A driver writes `octets`, and asks
-`consent` what it has read; whatever else comes of it is for the session, which is told first what
-it would have done itself (`resume`), and for `delivery`, which goes on with transactions that stand
-where the lane was left.
+it, and one read, a yes to each. It is a `Shortcut` past the session; where it is left, `delivery`
+goes on with transactions that stand there.
 """
 
 from __future__ import annotations
@@ -41,12 +39,16 @@ class Ordinary:
 class Lane:
     """A session on which a mail waits whose group was granted: its content is what comes next."""
 
+    opens = False
+    need = Content.need
     #: The mail whose content was sent last, the one that waits, and the one that follows that.
     sent: Ordinary
     waiting: Ordinary
     following: Ordinary
 
     def __init__(self, session: Session, granted: MailTransaction) -> None:
+        #: On the mail that was sent last.
+        self.report: DeliveryReport | None = None
         #: Set when the lane has ended: the transaction that was begun, and is to be delivered next.
         self.begun: MailTransaction | None = None
         self._session = session
@@ -89,16 +91,16 @@ class Lane:
         """What is to be written: the content of the one that waits, the group of the following."""
         return b"".join((self.waiting.content, *self.following.lines))
 
-    def consent(self, said: bytes) -> DeliveryReport | None:
-        """The report on the mail that waits, if `said` is a yes to everything and no more.
+    def consent(self, said: bytes) -> bool:
+        """True if `said` is a yes to everything and no more. Then the following one waits.
 
-        Then the following one waits. None for anything else: nothing is taken then.
+        False for anything else: nothing is taken then.
         """
         session, mail, following = self._session, self.waiting, self.following
         lines = following.lines
         replies = session.parser.consent(said, len(lines) + 1, 2 if self._by_bdat else 3)
         if replies is None:
-            return None
+            return False
         session.mail_accepted += 1
         session.answered += len(replies)
         self._past.append((mail.body.size, lines, replies))
@@ -108,7 +110,8 @@ class Lane:
         results = {}
         for path in envelope.forward_paths:
             results[path.text] = RecipientResult(path.text, ACCEPTED, CONTENT, reply)
-        return DeliveryReport(results, envelope.sender, reply=reply)
+        self.report = DeliveryReport(results, envelope.sender, reply=reply)
+        return True
 
     def resume(self) -> None:
         """Let the session have sent what is written; how much has left is to be told it."""
@@ -122,7 +125,7 @@ class Lane:
         sent = self.transaction()
         self.begun = self._begun(self.following)
         self.sent, self.waiting = self.waiting, self.following
-        return (yield from delivery.hear_content(self._session, sent))
+        return (yield from delivery.hear_content(self._session, sent, leave_reset=True))
 
     def transaction(self) -> MailTransaction:
         """The mail that waits, as others deliver it."""

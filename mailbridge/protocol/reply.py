@@ -127,9 +127,8 @@ class ReplyParser:
         self._size = 0
         # Servers repeat themselves: what was looked at once is known. Never a 421.
         self._known: dict[bytes, Reply] = {}
-        # What it said to the last group, behind its reply to a content, and the replies in that.
-        self._repeated = b"", 0, 0
-        self._others: list[Reply] = []
+        # What it said behind the first of so many replies, with the class of the last.
+        self._repeated: dict[tuple[bytes, int, int], list[Reply]] = {}
         self._secrets: tuple[Hidden, ...] = ()
         #: In lower case. Masked in answers to AUTH only; elsewhere it is a word like others.
         self.names: tuple[bytes, ...] = ()
@@ -140,7 +139,7 @@ class ReplyParser:
         if len(secret) > 3:
             self._secrets += (Hidden(secret),)
             self._known.clear()
-            self._repeated = b"", 0, 0
+            self._repeated.clear()
         if known := [name.encode() for name in names if name]:
             self.names = tuple([n.lower() for n in (*known, *map(base64.b64encode, known))])
 
@@ -198,16 +197,20 @@ class ReplyParser:
     def consent(self, said: bytes, count: int, last: int) -> list[Reply] | None:
         """The same of what the server says just now, which must be all of it. It is not fed."""
         first, _, others = said.partition(b"\n")
-        if (others, count, last) != self._repeated:
+        key = others, count, last
+        known = self._repeated.get(key)
+        if known is None:
             lines = said.split(b"\n")
             if lines.pop() or len(lines) != count:
                 return None
             replies = self._consent(lines, last)
-            if replies is not None:
-                self._repeated, self._others = (others, count, last), replies[1:]
+            if replies is not None and len(others) <= MAX_KNOWN_LINE * MAX_KNOWN:
+                if len(self._repeated) >= MAX_KNOWN:
+                    self._repeated.clear()
+                self._repeated[key] = replies[1:]
             return replies
         reply = self._known.get(first) or self._of_one_line(first)
-        return None if reply is None or reply.code >= 300 else [reply, *self._others]
+        return None if reply is None or not reply.positive else [reply, *known]
 
     def _consent(self, lines: Iterable[bytes], last: int) -> list[Reply] | None:
         known, replies = self._known, []

@@ -319,6 +319,12 @@ class Session:
         self._last = replies[-1]
         return replies
 
+    def note_exchange(self, command: Command, replies: list[Reply]) -> None:
+        """Take note of a command that went by a shortcut, and of its replies: each says yes."""
+        self._current, self._place, self._last = command, len(replies) - 1, replies[-1]
+        self.answered += len(replies)
+        self.transcript.note(command, *replies)
+
     def command(self, command: Command) -> Dialogue[Reply]:
         """Send one command and return its reply, after those of any that are unanswered."""
         self.send(command)
@@ -327,13 +333,6 @@ class Session:
             reply = yield from self.reply()
             if answered is command:
                 return reply
-
-    def replies(self, count: int) -> Dialogue[list[Reply]]:
-        """The replies to the `count` oldest unanswered commands, in order."""
-        replies: list[Reply] = []
-        while len(replies) < count:
-            replies += [(yield from self.reply())]
-        return replies
 
     def _parse(self) -> Reply | None:
         try:

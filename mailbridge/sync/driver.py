@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from ..deadline import Deadline, is_over, shortest
 from ..errors import MailError
-from ..protocol.command import FINAL_REPLY, TLS, Errand, Need
-from ..protocol.lane import Lane
+from ..protocol.command import TLS, Errand, Need
 from ..protocol.session import Dialogue
+from ..protocol.shortcut import Shortcut
 from ..report import DeliveryReport
 from .wait import READ
 from .wire import BLOCK, LATER, Wire
@@ -97,36 +97,55 @@ class Connection(Wire):
                 raise
             raise self._timed_out(None, "for a login, a token or a hook") from None
 
-    # In a lane.
+    # By a shortcut.
 
-    def exchange(self, lane: Lane) -> DeliveryReport:
-        """Send the mail that waits in a lane, and the following one's group; return the report.
+    def exchange(self, shortcut: Shortcut) -> DeliveryReport:
+        """Send a mail by a shortcut, and return the report on it.
 
-        One write and one read, if the server says yes to everything. Of whatever else happens the
-        session is told, and goes on with it.
+        One write and one read for each step, if the server says yes to everything. Of whatever else
+        happens the session is told, and goes on with it. Interrupted, the connection is closed.
         """
-        octets, written = lane.octets(), 0
-        came: bytes | OSError | None = None
-        deadline = self._after(self.timeouts.final_reply)
-        try:
-            sock = self._connected()
-            written = sock.send(octets)
-            if written == len(octets) and self._wait(READ, deadline):
-                came = sock.recv(BLOCK)
-                report = lane.consent(came)
-                if report is not None:
-                    return report
-        except OSError as error:
-            came = error
-        try:
-            lane.resume()
-            self._tell(octets, written, came, deadline)
-        except MailError as lost:
-            return self.run(lane.hear(), lost=lost)
-        return self.run(lane.hear())
+        if shortcut.opens and not self._may_open():
+            return self.run(shortcut.hear())
+        while True:
+            octets, written = shortcut.octets(), 0
+            came: bytes | OSError | None = None
+            deadline = self._after(self._seconds(shortcut.need))
+            try:
+                sock = self._connected()
+                written = sock.send(octets)
+                if written == len(octets) and self._wait(READ, deadline):
+                    came = sock.recv(BLOCK)
+                    if shortcut.consent(came):
+                        if shortcut.report is None:
+                            continue
+                        return shortcut.report
+            except OSError as error:
+                came = error
+            except BaseException:
+                self.close()
+                raise
+            try:
+                shortcut.resume()
+                self._tell(shortcut.need, octets, written, came, deadline)
+            except MailError as lost:
+                return self.run(shortcut.hear(), lost=lost)
+            return self.run(shortcut.hear())
+
+    def _may_open(self) -> bool:
+        """True if nothing was said on an idle session that its next command would meet."""
+        if not self._looked and self.session.idle:
+            self._look()
+        self._looked = False
+        return self.session.alive and not self.session.has_input
 
     def _tell(
-        self, octets: bytes, written: int, came: bytes | OSError | None, deadline: float | None
+        self,
+        need: Need,
+        octets: bytes,
+        written: int,
+        came: bytes | OSError | None,
+        deadline: float | None,
     ) -> None:
         """Let the session know what became of `octets`, which it has given out, and what came."""
         session = self.session
@@ -145,8 +164,8 @@ class Connection(Wire):
                 session.stop_writing()
             return
         if came is None:
-            raise self._timed_out(self.timeouts.final_reply, "for the server's reply")
+            raise self._timed_out(self._seconds(need), "for the server's reply")
         if isinstance(came, bytes):
             session.receive_data(came)
         # If that is no whole reply, its time runs already.
-        self._deadline, self._waiting_for = deadline, (session.answered, FINAL_REPLY)
+        self._deadline, self._waiting_for = deadline, (session.answered, need)

@@ -154,7 +154,9 @@ class Transport(Route[Connection]):
             step = next(steps)
             while True:
                 try:
-                    if isinstance(step, tries.Converse):
+                    if isinstance(step, tries.Exchange):
+                        result = step.lease.connection.exchange(step.shortcut)
+                    elif isinstance(step, tries.Converse):
                         result = step.lease.connection.run(step.dialogue, step.deadline)
                     else:
                         result = self._take(step)

@@ -18,6 +18,7 @@ from tests.aio.facade import Loop, collected
 NAMES = [
     *(
         "addresses",
+        "alone",
         "auth",
         "binary",
         "content",

@@ -193,9 +193,9 @@ class Wire:
             said = (
                 self._taken(size if size % 2 else next(self._steps)) if self.server.output else b""
             )
-            report = lane.consent(said)
-            if report is not None:
-                return report
+            if lane.consent(said):
+                assert lane.report is not None
+                return lane.report
             lane.resume()
             self.session.sending(size)
             self.session.sent(size)

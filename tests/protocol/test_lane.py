@@ -91,7 +91,8 @@ def test_a_mail_is_one_write_and_one_read() -> None:
     following = found.following
     group = b"MAIL FROM:<a@x.org> SIZE=9\r\nRCPT TO:<b@x.org>\r\nRCPT TO:<c@x.org>\r\nDATA\r\n"
     assert found.octets() == b"text\r\n..\r\n.\r\n" + group
-    report = found.consent(b"250 Ok: queued as 4F2\r\n" + YES)
+    assert found.consent(b"250 Ok: queued as 4F2\r\n" + YES)
+    report = found.report
     assert report is not None
     assert report.accepted == ("b@x.org", "c@x.org")
     assert report.queue_id == "4F2"
@@ -105,9 +106,9 @@ def test_what_was_said_before_is_known_again() -> None:
     _, found = entered()
     for number in range(3):
         assert found.follow(ENVELOPE, TEXT)
-        report = found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES)
-        assert report is not None
-        assert report.queue_id == f"4F{number}"
+        assert found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES)
+        assert found.report is not None
+        assert found.report.queue_id == f"4F{number}"
         assert [reply.code for reply in found.transaction().heard] == [250, 250, 250, 354]
 
 
@@ -134,10 +135,10 @@ def test_what_was_said_before_is_known_again() -> None:
 def test_anything_but_a_yes_to_everything_is_not_taken(said: bytes, before: bool) -> None:
     session, found = entered()
     if before:
-        assert found.consent(b"250 Ok\r\n" + YES) is not None
+        assert found.consent(b"250 Ok\r\n" + YES)
         assert found.follow(ENVELOPE, TEXT)
     waiting, answered = found.waiting, session.answered
-    assert found.consent(said) is None
+    assert not found.consent(said)
     assert (found.waiting, session.answered) == (waiting, answered)
     assert not session.has_input
 
@@ -146,10 +147,10 @@ def test_chunks_go_with_a_reset_before_each_group() -> None:
     _, found = entered(CHUNKING)
     group = b"RSET\r\nMAIL FROM:<a@x.org>\r\nRCPT TO:<b@x.org>\r\nRCPT TO:<c@x.org>\r\n"
     assert found.octets() == b"BDAT 9 LAST\r\ntext\r\n.\r\n" + group
-    assert found.consent(b"250 Ok\r\n" + YES) is None
-    report = found.consent(b"250 Ok\r\n" * 5)
-    assert report is not None
-    assert report.accepted == ("b@x.org", "c@x.org")
+    assert not found.consent(b"250 Ok\r\n" + YES)
+    assert found.consent(b"250 Ok\r\n" * 5)
+    assert found.report is not None
+    assert found.report.accepted == ("b@x.org", "c@x.org")
     # Left in the middle, it goes on as if it had never been there.
     waits = found.transaction()
     assert waits.group.lines[0] == RSET
@@ -213,7 +214,7 @@ def test_a_recipient_that_is_refused_ends_it() -> None:
 def test_the_transcript_has_the_last_mails() -> None:
     session, found = entered()
     for number in range(20):
-        assert found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES) is not None
+        assert found.consent(b"250 Ok: queued as 4F%d\r\n" % number + YES)
         assert found.follow(ENVELOPE, TEXT)
     dialogue = left(session, found)
     next(dialogue)
@@ -231,7 +232,7 @@ def test_the_transcript_has_the_last_mails() -> None:
 
 def test_what_nobody_asked_for_is_not_for_the_lane() -> None:
     session, found = entered()
-    assert found.consent(b"250 Ok\r\n" + YES) is not None
+    assert found.consent(b"250 Ok\r\n" + YES)
     session.receive_data(b"421 Bye\r\n")
     assert not found.follow(ENVELOPE, TEXT)
 

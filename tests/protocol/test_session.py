@@ -42,7 +42,7 @@ def test_a_group_is_written_at_once_and_answered_by_counting() -> None:
     )
     commands = Mail("a@x.org"), Rcpt("b@x.org"), Rcpt("c@x.org"), Data()
     session.send(*commands)
-    replies = peer.run(session, session.replies(4))
+    replies = peer.run(session, delivery.hear(session, 4))
     assert [reply.code for reply in replies] == [250, 550, 250, 354]
     assert (session.in_transaction, session.recipients_accepted, session.idle) == (True, 1, True)
     peer.finish()
@@ -54,7 +54,7 @@ def test_a_421_answers_all_that_is_unanswered() -> None:
     )
     session.send(Mail("a@x.org"), Rcpt("b@x.org"))
     with pytest.raises(Disconnected) as caught:
-        peer.run(session, session.replies(2))
+        peer.run(session, delivery.hear(session, 2))
     assert caught.value.reply is not None
     assert caught.value.reply.code == 421
     assert not session.usable

@@ -1,0 +1,186 @@
+"""A mail by itself over a real socket, on its shortcut: whatever the server does at each step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+import mailbridge
+from mailbridge.testing import TestCA
+from tests.sync.servers import Gone, Peer, RawServer
+from tests.sync.support import CONTENT, ENVELOPE, TO, transport
+
+EHLO = ("250-raw.example", "250 PIPELINING")
+GROUP = ("250 2.1.0 Ok", "250 2.1.5 Ok", "354 go on")
+
+
+def group(peer: Peer) -> None:
+    peer.until("MAIL", ehlo=EHLO)
+    peer.line(), peer.line()
+
+
+def content(peer: Peer) -> None:
+    group(peer)
+    peer.say(*GROUP)
+    peer.read_content()
+
+
+def nothing(peer: Peer) -> None:
+    raise Gone
+
+
+def reset(peer: Peer) -> None:
+    peer.reset()
+    raise Gone
+
+
+def silence(peer: Peer) -> None:
+    peer.wait_for_close()
+    raise Gone
+
+
+def drip(peer: Peer) -> None:
+    peer.sock.settimeout(0.1)
+    while True:
+        peer.say("250-Ok")
+        with contextlib.suppress(TimeoutError):
+            if not peer.sock.recv(1):
+                raise Gone
+
+
+def say(*lines: str) -> Callable[[Peer], None]:
+    def dialogue(peer: Peer) -> None:
+        peer.say(*lines)
+        if lines[-1].startswith("354"):
+            peer.read_content()
+            peer.say("250 Ok")
+
+    return dialogue
+
+
+def in_pieces(*lines: str) -> Callable[[Peer], None]:
+    def dialogue(peer: Peer) -> None:
+        for octet in "\r\n".join((*lines, "")).encode():
+            peer.send(bytes([octet]))
+        if lines[-1].startswith("354"):
+            peer.read_content()
+            peer.say("250 Ok")
+
+    return dialogue
+
+
+CASES: dict[str, tuple[Callable[[Peer], None], Callable[[Peer], None], str, type | None]] = {
+    "yes": (group, say(*GROUP), "accepted", None),
+    "yes, octet by octet": (group, in_pieces(*GROUP), "accepted", None),
+    "yes, in lines": (group, say("250-a", "250 b", *GROUP[1:]), "accepted", None),
+    "no sender": (group, say("550 no", "503 no", "503 no"), "refused", mailbridge.SenderRefused),
+    "no recipient": (
+        group,
+        say("250 Ok", "450 later", "503 no"),
+        "deferred",
+        mailbridge.RecipientsRefused,
+    ),
+    "no data": (group, say("250 Ok", "250 Ok", "451 no"), "deferred", mailbridge.MessageRefused),
+    "gone after the group": (group, nothing, "not_attempted", mailbridge.Disconnected),
+    "reset after the group": (group, reset, "not_attempted", mailbridge.Disconnected),
+    "silent after the group": (group, silence, "not_attempted", mailbridge.ReplyTimeout),
+    "drips after the group": (group, drip, "not_attempted", mailbridge.ReplyTimeout),
+    "closes after the group": (
+        group,
+        say("421 closing"),
+        "not_attempted",
+        mailbridge.SenderRefused,
+    ),
+    "no reply": (group, say("hello"), "not_attempted", mailbridge.ProtocolViolation),
+    "accepted in lines": (content, say("250-a", "250 b"), "accepted", None),
+    "accepted, octet by octet": (content, in_pieces("250 Ok"), "accepted", None),
+    "refused": (content, say("554 no"), "refused", mailbridge.MessageRefused),
+    "refused for now": (content, say("452 full"), "deferred", mailbridge.MessageRefused),
+    "gone after the content": (content, nothing, "in_doubt", mailbridge.DeliveryInDoubt),
+    "reset after the content": (content, reset, "in_doubt", mailbridge.DeliveryInDoubt),
+    "silent after the content": (content, silence, "in_doubt", mailbridge.DeliveryInDoubtTimeout),
+    "drips after the content": (content, drip, "in_doubt", mailbridge.DeliveryInDoubtTimeout),
+    "closes after the content": (content, say("421 bye"), "not_attempted", mailbridge.MailError),
+    "says no reply to the content": (content, say("hello"), "in_doubt", mailbridge.DeliveryInDoubt),
+    "asks for more": (content, say("354 more"), "in_doubt", mailbridge.DeliveryInDoubt),
+}
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(("step", "then", "state", "error"), CASES.values(), ids=CASES.keys())
+def test_whatever_comes(
+    ca: TestCA,
+    step: Callable[[Peer], None],
+    then: Callable[[Peer], None],
+    state: str,
+    error: type | None,
+    tls: bool,
+) -> None:
+    def dialogue(peer: Peer) -> None:
+        if tls:
+            peer.start_tls(ca.server_context("127.0.0.1"))
+        step(peer)
+        then(peer)
+        peer.until("QUIT", ehlo=EHLO)
+
+    options = {"tls": "implicit", "ca_file": ca.ca_file} if tls else {}
+    with RawServer(dialogue) as server:
+        sender = transport(server, timeout=1.0, final_reply_timeout=1.0, **options)
+        report = sender.attempt(ENVELOPE, CONTENT)
+        failure = report.failure()
+        mailbridge.close_pools()
+    assert str(report[TO].state) == state, report.error
+    if error is None:
+        assert failure is None
+    else:
+        assert isinstance(failure, error)
+        assert report.transcript
+    assert report.seconds is not None
+    assert report.seconds < 1.9
+
+
+def test_a_content_that_is_not_read_at_once() -> None:
+    text = b"Subject: x\r\n\r\n" + b"x" * 70 + b"\r\n" + b"y" * 70 + b"\r\n" * 20_000
+
+    def dialogue(peer: Peer) -> None:
+        content(peer)
+        peer.say("250 Ok")
+        peer.until("QUIT")
+
+    with RawServer(dialogue, receive_buffer=2048) as server:
+        assert transport(server).send(ENVELOPE, text).all_accepted
+        mailbridge.close_pools()
+        assert server.peers[0].content == text
+
+
+def test_refused_while_it_is_written() -> None:
+    def dialogue(peer: Peer) -> None:
+        group(peer)
+        peer.say(*GROUP)
+        peer.receive()
+        peer.say("552 5.3.4 too large")
+        peer.wait_for_close()
+
+    with RawServer(dialogue, receive_buffer=2048) as server:
+        report = transport(server).attempt(ENVELOPE, b"x\r\n" * 21_000)
+        mailbridge.close_pools()
+    assert report.refused == (TO,)
+    assert report[TO].reply.code == 552
+
+
+def test_a_kept_connection_that_has_died_is_not_written_to() -> None:
+    """It is looked at before anything is written, and another one takes its place."""
+
+    def dialogue(peer: Peer) -> None:
+        content(peer)
+        peer.say("250 Ok")
+        raise Gone
+
+    with RawServer(dialogue) as server:
+        with transport(server) as sender:
+            for _ in range(3):
+                assert sender.send(ENVELOPE, CONTENT).all_accepted
+                server.wait_until_closed()
+        assert len(server.peers) == 3
