@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import weakref
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,14 +17,13 @@ class Shared(Protocol):
         """In the child: put a free lock in place of the one that is there."""
 
 
-_shared: weakref.WeakSet[Shared] = weakref.WeakSet()
-_lock = threading.Lock()
+# Each removes itself when its owner is gone. To add to a set, or to take from it, needs no lock.
+_shared: set[weakref.ref[Shared]] = set()
 
 
 def watch(owner: Shared) -> None:
     """Have a forked child call `owner.after_fork()`, if `owner` is still there."""
-    with _lock:
-        _shared.add(owner)
+    _shared.add(weakref.ref(owner, _shared.discard))
 
 
 def let_go(sock: socket.socket) -> None:
@@ -40,10 +38,11 @@ def let_go(sock: socket.socket) -> None:
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
     errors = []
-    for owner in list(_shared):
+    for reference in _shared.copy():
+        owner = reference()
+        if owner is None:
+            continue
         try:
             owner.after_fork()
         except Exception as error:

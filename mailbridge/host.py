@@ -15,6 +15,7 @@ _NOT_SHOWN = re.compile(r"[\0-\x20\x7f]")
 _PORT = re.compile(r"[0-9]{1,20}")
 
 
+@functools.lru_cache(maxsize=64)
 def check_helo_name(name: str) -> str:
     """A name fit for EHLO: a domain in ASCII or an address literal (RFC 5321 section 4.1.4).
 

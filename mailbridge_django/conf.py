@@ -302,11 +302,7 @@ def new_context(backend: EmailBackend) -> ssl.SSLContext:
 def helo_name() -> str | None:
     """This host's name as Django caches it, or None if it is none that a server would accept."""
     # Looked up here, in its module, so that what tests put there is used.
-    return _helo_name(django.core.mail.utils.DNS_NAME.get_fqdn())
-
-
-@functools.lru_cache(maxsize=8)
-def _helo_name(name: str) -> str | None:
+    name = django.core.mail.utils.DNS_NAME.get_fqdn()
     try:
         return check_helo_name(name) if "." in name else None
     except OptionError:
