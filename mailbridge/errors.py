@@ -50,6 +50,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .advice import usual
+
 if TYPE_CHECKING:
     from .protocol.reply import Reply
     from .report import DeliveryReport
@@ -129,6 +131,7 @@ class MailError(smtplib.SMTPException):
         self.host = self.host or host
         self.phase = self.phase or phase
         self.transcript = self.transcript or transcript
+        self.advice = self.advice or usual(type(self), retryable=self.retryable)
 
     @property
     def transient(self) -> bool:

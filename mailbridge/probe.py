@@ -105,7 +105,7 @@ class _Run:
             data["code"] = error.reply.code
         text = " ".join(str(part) for part in error.args if part not in (None, ""))
         text = str(error.reply) if error.reply is not None else text
-        return self._done(text, Outcome.FAILED, advice=error.advice or _advice(error), **data)
+        return self._done(text, Outcome.FAILED, advice=error.advice, **data)
 
     # The steps.
 
@@ -299,9 +299,3 @@ def _mechanism(line: str) -> str | None:
 def _issuer(certificate: dict[str, Any]) -> str:
     fields = {name: value for part in certificate.get("issuer", ()) for name, value in part}
     return str(fields.get("organizationName") or fields.get("commonName") or "an unnamed issuer")
-
-
-def _advice(error: MailError) -> str | None:
-    if error.retryable:
-        return "Try again later"
-    return None

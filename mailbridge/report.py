@@ -233,6 +233,8 @@ class DeliveryReport:
             if isinstance(self.error, MailError) and self.accepted:
                 # Sending all of it again would reach them twice.
                 self.error.retryable = False
+                if not self.in_doubt:
+                    self.error.advice = "Send it again to those only who are not in report.accepted"
             refused_by_server = isinstance(self.error, (SenderRefused, MessageRefused))
             return None if on_refused is OnRefused.REPORT and refused_by_server else self.error
         if self.all_accepted or on_refused is OnRefused.REPORT:

@@ -24,6 +24,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 # belongs to the upper floor: it may use everything, and nothing below may use it.
 VALUES = {
     *(
+        "advice",
         "errors",
         "fields",
         "envelope",

@@ -51,3 +51,49 @@ def test_a_server_that_cannot_do_bdat() -> None:
     with RawServer(dialogue) as server:
         with pytest.raises(mailbridge.MessageRefused, match="ignore_extensions='CHUNKING'"):
             transport(server).send(ENVELOPE, CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("verb", "reply", "advice"),
+    [
+        ("GREETING", "554 No", "takes no mail from here: check host and port"),
+        ("GREETING", "450 Busy", "Try again later"),
+        ("MAIL", "550 5.7.1 Not yours", "Use a sender that belongs to your account"),
+        ("MAIL", "451 4.3.0 Busy", "Try again later"),
+        ("MAIL", "hello", "Is this a mail server? The transcript shows"),
+        ("CONTENT", "554 5.7.1 Spam", "Change the message: the reply says why"),
+        ("CONTENT", "451 4.7.1 Later", "Try again later"),
+    ],
+)
+def test_a_reply(smtpd: ScriptedServer, verb: str, reply: str, advice: str) -> None:
+    smtpd.reply(verb, reply.encode() + b"\r\n")
+    with pytest.raises(mailbridge.MailError) as caught:
+        transport(smtpd).send(ENVELOPE, CONTENT)
+    assert advice in str(caught.value)
+    assert advice in (caught.value.advice or "")
+
+
+def test_a_connection_that_is_lost(smtpd: ScriptedServer) -> None:
+    smtpd.drop("RCPT", times=1)
+    smtpd.silent("DATA")
+    with pytest.raises(mailbridge.Disconnected, match=r"\. Try again later$"):
+        transport(smtpd).send(ENVELOPE, CONTENT)
+    with pytest.raises(mailbridge.ReplyTimeout, match="or raise reply_timeout"):
+        transport(smtpd, timeout=0.2, ignore_extensions="PIPELINING").send(ENVELOPE, CONTENT)
+
+
+def test_who_has_it_already_is_not_to_get_it_again() -> None:
+    def dialogue(peer: Peer) -> None:
+        peer.until("RCPT")
+        peer.say("250 2.1.5 Ok")
+        peer.until("RCPT")
+        peer.say("452 4.5.3 Too many recipients")
+        peer.until("RCPT")
+
+    with RawServer(dialogue) as server:
+        with pytest.raises(
+            mailbridge.MailError, match=r"only who are not in report\.acc"
+        ) as caught:
+            transport(server).send(BOTH, CONTENT)
+    assert len(caught.value.report.accepted) == 1
+    assert not caught.value.retryable

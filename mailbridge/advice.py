@@ -1,0 +1,24 @@
+"""What to do next about an error, where nobody knows better."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LATER: Final = {
+    "MailError": "Try again later",
+    "ReplyTimeout": "Try again later, or raise reply_timeout for a slow server",
+    "ProtocolViolation": "Is this a mail server? The transcript shows what it said",
+}
+_FOR_GOOD: Final = {
+    "GreetingRefused": "This server takes no mail from here: check host and port",
+    "HeloRefused": "Set local_hostname to a name that the server accepts",
+    "AuthenticationFailed": "Check user name and password",
+    "SenderRefused": "Use a sender that belongs to your account",
+    "MessageRefused": "Change the message: the reply says why",
+}
+
+
+def usual(kind: type, *, retryable: bool) -> str | None:
+    """The usual advice about an error of this class, None if there is nothing to say."""
+    table = _LATER if retryable else _FOR_GOOD
+    return next((table[cls.__name__] for cls in kind.__mro__ if cls.__name__ in table), None)
