@@ -186,8 +186,9 @@ class Session:
         """True if another command may be sent on this connection."""
         return self.alive and self.idle
 
-    def abandon(self, why: str) -> None:
-        """End the session: its state is not known any more."""
+    def abandon(self, why: str, lost: Disconnected | None = None) -> None:
+        """End the session: nobody knows its state. Who waits for a reply is told `lost`."""
+        self._lost = self._lost or lost
         self.unusable_because = self.unusable_because or why
         self.alive = False
         login, self.login = self.login, None

@@ -6,7 +6,7 @@ import ssl
 from typing import TypeVar
 
 from ..deadline import Deadline, is_over, shortest
-from ..errors import MailError
+from ..errors import Disconnected, MailError
 from ..protocol.command import TLS, Errand, Need
 from ..protocol.session import Dialogue
 from ..protocol.shortcut import Shortcut
@@ -23,18 +23,12 @@ class Connection(Wire):
     # Until when what is needed now is waited for.
     _deadline: float | None = None
 
-    def run(
-        self,
-        dialogue: Dialogue[T],
-        limit: Deadline | None = None,
-        *,
-        lost: MailError | None = None,
-    ) -> T:
+    def run(self, dialogue: Dialogue[T], limit: Deadline | None = None) -> T:
         """Run a dialogue to its end, or to its `limit`, and return its result.
 
-        Loss of the connection and time-outs are thrown into it; `lost` is, where it waits first.
-        A MailError that leaves it is given host, phase and transcript. Whenever the session is not
-        usable any more, or the dialogue was abandoned half-way, the socket is closed.
+        Loss of the connection and time-outs are thrown into it. A MailError that leaves it is
+        given host, phase and transcript. Whenever the session is not usable any more, or the
+        dialogue was abandoned half-way, the socket is closed.
         """
         self._limit = limit
         try:
@@ -42,8 +36,6 @@ class Connection(Wire):
                 self._look()
             self._looked = False
             need = next(dialogue)
-            if lost is not None:
-                need = dialogue.throw(lost)
             while True:
                 try:
                     self._satisfy(need)
@@ -128,8 +120,8 @@ class Connection(Wire):
             try:
                 shortcut.resume()
                 self._tell(shortcut.need, octets, written, came, deadline)
-            except MailError as lost:
-                return self.run(shortcut.hear(), lost=lost)
+            except Disconnected as lost:
+                self.session.abandon("the connection was lost", lost)
             return self.run(shortcut.hear())
 
     def _may_open(self) -> bool:

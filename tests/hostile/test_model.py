@@ -164,11 +164,9 @@ class Wire:
         self.offered = b""
         self._steps = steps
 
-    def run(self, dialogue: Dialogue[T], *, lost: MailError | None = None) -> T:
+    def run(self, dialogue: Dialogue[T]) -> T:
         try:
             need = next(dialogue)
-            if lost is not None:
-                need = dialogue.throw(lost)
             while True:
                 try:
                     self._satisfy(need)
@@ -206,8 +204,8 @@ class Wire:
         self.session.sending(len(octets))
         try:
             self._write(octets[self._sent(octets, size) :])
-        except MailError as lost:
-            return self.run(lane.hear(), lost=lost)
+        except Disconnected as lost:
+            self.session.abandon("the connection was lost", lost)
         return self.run(lane.hear())
 
     def _write(self, data: bytes = b"") -> None:
