@@ -31,7 +31,7 @@ from .transaction import MailTransaction, Told, Witness
 
 logger = logging.getLogger("mailbridge")
 
-# BDAT chunks that are on their way.
+# BDAT chunks that are on their way, where the server pipelines.
 CHUNKS_IN_FLIGHT = 4
 
 
@@ -239,9 +239,9 @@ def _chunks(session: Session, mail: MailTransaction, replies: int) -> Dialogue[B
     way are answered.
     """
     chunks, left = Chunks(mail.content), mail.content.size
-    waiting = 0
+    most, waiting = CHUNKS_IN_FLIGHT if session.pipelining else 1, 0
     while left > CHUNK or waiting:
-        if left > CHUNK and waiting < CHUNKS_IN_FLIGHT:
+        if left > CHUNK and waiting < most:
             session.send(Bdat(CHUNK, chunks.take(CHUNK), last=False))
             left -= CHUNK
             waiting += 1

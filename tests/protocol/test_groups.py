@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from mailbridge import (
@@ -337,6 +339,26 @@ def test_a_refused_chunk_is_followed_by_rset() -> None:
     report = done.value.value
     assert report.refused == ("b@x.org",)
     assert report["b@x.org"].reply.code == 552
+    assert session.usable
+
+
+def test_chunks_wait_for_each_other_without_pipelining() -> None:
+    """RFC 2920 section 3.1: a server that does not offer it gets one command at a time."""
+    session = Session()
+    session.extensions.update(chunking="")
+    content = b"\r\n" * delivery.CHUNK
+    deliver = delivery.deliver(session, mail("b@x.org", content=content, by_bdat=True))
+    next(deliver)
+    sent = []
+    for reply in (b"250 Ok\r\n",) * 4:
+        octets = b""
+        while data := written(session):
+            octets += data
+        sent.append(octets[:5])
+        session.receive_data(reply)
+        with contextlib.suppress(StopIteration):
+            next(deliver)
+    assert sent == [b"MAIL ", b"RCPT ", b"BDAT ", b"BDAT "]
     assert session.usable
 
 
