@@ -10,6 +10,8 @@ from ..errors import Disconnected, HeloRefused, ResponseError
 from ..host import host_and_port
 from ..protocol import command, dialogue
 from ..protocol.session import Dialogue
+from ..protocol.shortcut import Shortcut
+from ..report import DeliveryReport
 from .driver import Connection
 
 T = TypeVar("T")
@@ -105,6 +107,14 @@ class Client(BaseClient[Connection]):
         self._listen()
         try:
             return connection.run(conversation)
+        finally:
+            if not connection.open:
+                self.close()
+
+    def _carry(self, shortcut: Shortcut) -> DeliveryReport:
+        connection = self._open_connection()
+        try:
+            return connection.exchange(shortcut)
         finally:
             if not connection.open:
                 self.close()

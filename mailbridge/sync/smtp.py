@@ -14,7 +14,10 @@ from ..client import DEFAULT, Answer, Timeout, answer
 from ..errors import MailError
 from ..message import flattened
 from ..protocol import delivery, dialogue
+from ..protocol.alone import Alone, goes_alone
 from ..protocol.content import Buffer, canonical
+from ..protocol.transaction import MailTransaction
+from ..report import DeliveryReport
 from ..secret import Secret
 from ..sendmail import Submission
 from ..tls import tls_context
@@ -73,12 +76,18 @@ class SMTP(Client):
         submission = Submission(from_addr, to_addrs, msg, mail_options, rcpt_options)
         self.ehlo_or_helo_if_needed()
         mail = submission.transaction(self._session)
-        report = self._run(delivery.deliver(self._session, mail))
+        report = self._deliver(mail)
         try:
             return submission.outcome(report)
         except MailError as error:
             self._locate(error)
             raise
+
+    def _deliver(self, mail: MailTransaction) -> DeliveryReport:
+        self._listen()
+        if self._session.idle and goes_alone(self._session, mail):
+            return self._carry(Alone(self._session, mail))
+        return self._run(delivery.deliver(self._session, mail))
 
     def send_message(
         self,
