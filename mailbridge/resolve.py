@@ -58,21 +58,28 @@ def checked(found: Found, host: str, where: str) -> Found:
 
 
 def _by_deadline(host: str, port: int, deadline: float | None) -> Found:
-    if deadline is None or is_known_here(host):
+    known = known_here(host, port)
+    if known is not None:
+        return known
+    if deadline is None:
         return ask(host, port)
     return under_way.future(host, port).result(max(0.0, deadline - time.monotonic()))
 
 
-def is_known_here(host: str) -> bool:
-    """True if no name service is asked."""
+def known_here(host: str, port: int) -> Found | None:
+    """The addresses of `host` if no name service is to be asked, else None."""
     if host == "localhost":
-        return True  # RFC 6761 section 6.3
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return ask(host, port)  # RFC 6761 section 6.3
+    literal, zone, _ = host.partition("%")
+    kind = socket.AF_INET6 if ":" in literal else socket.AF_INET
     try:
-        socket.inet_pton(kind, host.partition("%")[0])
+        socket.inet_pton(kind, literal)
     except (OSError, ValueError):
-        return False
-    return True
+        return None
+    if zone:
+        return ask(host, port)  # It has a number here.
+    address = (host, port, 0, 0) if kind is socket.AF_INET6 else (host, port)
+    return [(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", address)]
 
 
 def ask(host: str, port: int) -> Found:

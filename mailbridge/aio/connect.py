@@ -8,7 +8,7 @@ from collections import deque
 
 from ..host import host_and_port
 from ..reach import ATTEMPT_DELAY, by_family_in_turn, connect_error, race_error
-from ..resolve import AddressInfo, Found, ask, checked, is_known_here, not_found, under_way
+from ..resolve import AddressInfo, Found, checked, known_here, not_found, under_way
 
 SourceAddress = tuple[str, int] | None
 
@@ -46,9 +46,8 @@ async def look_up(host: str, port: int, where: str) -> Found:
     Raises HostNotFound if it has none.
     """
     try:
-        if is_known_here(host):
-            found = ask(host, port)
-        else:
+        found = known_here(host, port)
+        if found is None:
             # Not in the loop's executor: one that is stuck would hold up the end of the program.
             found = await asyncio.wrap_future(under_way.future(host, port))
     except (socket.gaierror, UnicodeError) as exc:
