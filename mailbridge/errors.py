@@ -131,7 +131,8 @@ class MailError(smtplib.SMTPException):
         self.host = self.host or host
         self.phase = self.phase or phase
         self.transcript = self.transcript or transcript
-        self.advice = self.advice or usual(type(self), retryable=self.retryable)
+        code = None if self.reply is None else self.reply.code
+        self.advice = self.advice or usual(type(self), retryable=self.retryable, code=code)
 
     @property
     def transient(self) -> bool:

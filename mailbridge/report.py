@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .advice import ODD
 from .errors import (
     InvalidInput,
     MailError,
@@ -284,6 +285,8 @@ def _advice(error: RecipientsRefused) -> str:
         b"relay" in text.lower() for _, text in error.recipients.values()
     ):
         what = "The server takes mail for them from those it knows: set username and password"
+    if not error.accepted and all(code < 400 for code, _ in error.recipients.values()):
+        what = ODD
     return what + ("; do not send again to those that were accepted" if error.accepted else "")
 
 
