@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -184,3 +185,26 @@ def test_a_kept_connection_that_has_died_is_not_written_to() -> None:
                 assert sender.send(ENVELOPE, CONTENT).all_accepted
                 server.wait_until_closed()
         assert len(server.peers) == 3
+
+
+@pytest.mark.parametrize("unasked", ["250 2.0.0 Ok", "421 4.3.2 closing", "250-half"])
+def test_a_kept_connection_that_has_spoken_is_not_written_to(unasked: str) -> None:
+    """What it says would be taken for the reply to MAIL."""
+    said = threading.Event()
+
+    def dialogue(peer: Peer) -> None:
+        content(peer)
+        peer.say("250 Ok")
+        if len(server.peers) == 1:
+            peer.say(unasked)
+            said.set()
+        peer.wait_for_close()
+
+    with RawServer(dialogue) as server:
+        with transport(server) as sender:
+            assert sender.send(ENVELOPE, CONTENT).all_accepted
+            assert said.wait(5)
+            report = sender.send(ENVELOPE, CONTENT)
+        mailbridge.close_pools()
+        assert report.all_accepted
+        assert [peer.commands.count("DATA") for peer in server.peers] == [1, 1]
