@@ -46,6 +46,7 @@ LEFT_OUT: set[str] = {
     # Its authobject is the client itself, which the façade would run in the running loop.
     "test_user_name_is_masked_in_exchanges_of_the_callers_own",
     "test_an_interrupt_hands_nothing_over",  # of a thread, which has no interrupts
+    "test_an_interrupt_leaves_no_connection_in_the_middle_of_a_mail",
     "test_interrupted_while_a_batch_waits",  # in time.sleep(): a loop waits otherwise
     "test_a_lease_that_is_dropped_holds_nobody_up",  # an event loop still has its transport
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import mailbridge
+from mailbridge.protocol.alone import Alone
 from mailbridge.testing import TestCA
 from tests.sync.servers import Gone, Peer, RawServer
 from tests.sync.support import CONTENT, ENVELOPE, TO, transport
@@ -207,4 +208,34 @@ def test_a_kept_connection_that_has_spoken_is_not_written_to(unasked: str) -> No
             report = sender.send(ENVELOPE, CONTENT)
         mailbridge.close_pools()
         assert report.all_accepted
+        assert [peer.commands.count("DATA") for peer in server.peers] == [1, 1]
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_an_interrupt_leaves_no_connection_in_the_middle_of_a_mail(
+    monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    """Ctrl-C at any moment: the next mail must not go on with this one's transaction."""
+    way, steps = Alone.consent, 0
+
+    def consent(alone: Alone, said: bytes) -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == step:
+            raise KeyboardInterrupt
+        return way(alone, said)
+
+    def dialogue(peer: Peer) -> None:
+        content(peer)
+        peer.say("250 Ok")
+        peer.wait_for_close()
+
+    with RawServer(dialogue) as server:
+        with transport(server) as sender:
+            monkeypatch.setattr(Alone, "consent", consent)
+            with pytest.raises(KeyboardInterrupt):
+                sender.send(ENVELOPE, CONTENT)
+            assert sender.connection is None or not sender.connection.open
+            assert sender.send(ENVELOPE, CONTENT).all_accepted
+        mailbridge.close_pools()
         assert [peer.commands.count("DATA") for peer in server.peers] == [1, 1]
