@@ -6,6 +6,10 @@ None is a client, for they can do nothing but succeed.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, cast
@@ -14,7 +18,10 @@ from benchmarks.contenders import SENDER, Job, Prepare, contender
 from benchmarks.contenders.aio import each, loop_for
 from benchmarks.contenders.core import accepted, mails
 from benchmarks.contenders.limit import checked, consent, group_of, report_on
-from mailbridge import DeliveryReport, Envelope
+from mailbridge import DeliveryReport, Envelope, Relay
+from mailbridge.aio.timer import Timer
+from mailbridge.observe import Observer
+from mailbridge.policy import Use, room
 from mailbridge.protocol.content import stuffed
 from mailbridge.protocol.reply import ReplyParser
 
@@ -55,6 +62,11 @@ class Wire(asyncio.BufferedProtocol):
         future: asyncio.Future[bytes] = self._create_future()
         self.send(octets, lines, future.set_result)
         return future
+
+    @property
+    def holds(self) -> bool:
+        """True if the kernel has not taken all that was written."""
+        return self._transport.is_closing() or self._transport.get_write_buffer_size() > 0
 
     def close(self) -> None:
         self._transport.close()
@@ -141,6 +153,70 @@ def function(job: Job) -> Iterator[Prepare]:
                 said = await wire.exchange(stuffed(waiting[1]) + group, replies)
                 yield report_on(*waiting, consent(parser, said, replies))
             waiting = envelope, mail
+        if waiting is not None:
+            said = await wire.exchange(stuffed(waiting[1]), 1)
+            yield report_on(*waiting, consent(parser, said, 1))
+
+    async def send(wire: Wire, n: int) -> None:
+        async for report in reports(wire, mails(job, content, n)):
+            accepted(report)
+
+    return running(job, send)
+
+
+@contender("limit.aio.promises")
+def promises(job: Job) -> Iterator[Prepare]:
+    """The same, keeping what is promised while all goes well, in one generator all the same.
+
+    A connection that is young enough, and said nothing unasked; a time-out for each reply; to know
+    what the kernel has taken; the last lines of the dialogue; a report that is complete, and told.
+    """
+    content, options = job.content(), Relay(host=job.host).pool
+    parser, past = ReplyParser(), deque[Any](maxlen=8)
+    replies = len(job.to) + 3
+    logger = logging.getLogger("mailbridge")
+    observers: tuple[Observer, ...] = ()
+    use = Use(time.monotonic(), math.inf)
+
+    async def reports(
+        wire: Wire, mails: Iterable[tuple[Envelope, bytes]]
+    ) -> AsyncGenerator[DeliveryReport]:
+        timer = Timer(asyncio.get_running_loop(), wire.close)
+        waiting: tuple[Envelope, bytes] | None = None
+        for envelope, octets in mails:
+            began = time.monotonic()
+            assert room(use, options, began) > 1
+            assert not parser.has_pending
+            assert envelope.esmtp is None
+            assert not envelope.needs_smtputf8
+            mail = checked(octets)
+            group = group_of(envelope, len(mail))
+            if waiting is None:
+                await wire.exchange(group, replies - 1)
+                waiting = envelope, mail
+                continue
+            use.messages += 1
+            going = wire.exchange(stuffed(waiting[1]) + group, replies)
+            assert not wire.holds
+            timer.set(600.0)
+            try:
+                said = await going
+            except BaseException:
+                wire.close()
+                raise
+            heard = parser.consent(said, replies, 3)
+            assert heard is not None
+            past.append((len(waiting[1]), group, heard))
+            report = report_on(*waiting, heard[0])
+            report.relay, report.reused, report.mailer = job.host, True, None
+            use.last_used = now = time.monotonic()
+            report.seconds = now - began
+            assert not logger.isEnabledFor(logging.INFO)
+            for observer in observers:
+                observer(report)
+            yield report
+            waiting = envelope, mail
+        timer.stop()
         if waiting is not None:
             said = await wire.exchange(stuffed(waiting[1]), 1)
             yield report_on(*waiting, consent(parser, said, 1))

@@ -11,7 +11,7 @@ from benchmarks.servers import Missing, address_of
 
 # What no client in Python could be below: see contenders/limit.py, and aio_limit.py.
 LIMITS = ("limit.function", "limit.octets")
-LOOP_LIMITS = ("limit.aio.function", "limit.aio.octets", "limit.aio.single")
+LOOP_LIMITS = ("limit.aio.function", "limit.aio.promises", "limit.aio.octets", "limit.aio.single")
 
 
 def core(bench: Bench) -> Iterator[Finding]:
