@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import threading
 from collections.abc import Callable
 
@@ -206,6 +207,9 @@ def test_a_kept_connection_that_has_spoken_is_not_written_to(unasked: str) -> No
         with transport(server) as sender:
             assert sender.send(ENVELOPE, CONTENT).all_accepted
             assert said.wait(5)
+            connection = sender.connection
+            assert connection is not None
+            select.select([connection.sock], [], [], 5)
             report = sender.send(ENVELOPE, CONTENT)
         mailbridge.close_pools()
         assert report.all_accepted
