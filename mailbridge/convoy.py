@@ -9,7 +9,8 @@ from . import policy
 from .attempt import AnyLease
 from .envelope import Envelope
 from .errors import InvalidInput
-from .outgoing import Content, id_of
+from .message import message_id
+from .outgoing import Content
 from .protocol.content import in_memory
 from .protocol.lane import Lane
 from .report import DeliveryReport
@@ -64,6 +65,6 @@ class Convoy:
         """The report on a mail that was accepted, with what the lane does not know."""
         self.lease.use.last_used = time.monotonic()
         report.relay = self._relay
-        report.message_id = id_of(self.lane.sent.body)
+        report.message_id = message_id(self.lane.sent.content)
         report.reused = True
         return self._teller.tell(report, self.began)

@@ -18,14 +18,17 @@ from .group import framed
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
 from .session import Dialogue, Session
-from .transaction import MailTransaction, in_one
+from .transaction import MailTransaction
 
 # How many mails of a lane the transcript has, once it is looked at.
 REMEMBERED = 8
 
 
 class Ordinary:
-    """A mail for a lane: its content as it is written, and the lines of its group."""
+    """A mail for a lane: its content as it is written behind DATA or BDAT, the lines of its group.
+
+    Of `body` no more is asked than its size: where it came from may be closed by now.
+    """
 
     __slots__ = ("body", "content", "envelope", "lines")
 
@@ -80,8 +83,6 @@ class Lane:
         except Exception:
             # An address outside ASCII; a file that was closed or changed: told when it is its turn.
             return False
-        if by_bdat:
-            content = bdat_line(size, last=True) + content
         self.following = Ordinary(
             envelope, body, content, framed(lines, reset=by_bdat, data=not by_bdat)
         )
@@ -89,7 +90,10 @@ class Lane:
 
     def octets(self) -> bytes:
         """What is to be written: the content of the one that waits, the group of the following."""
-        return b"".join((self.waiting.content, *self.following.lines))
+        content, lines = self.waiting.content, self.following.lines
+        if self._by_bdat:
+            return b"".join((bdat_line(self.waiting.body.size, last=True), content, *lines))
+        return b"".join((content, *lines))
 
     def consent(self, said: bytes) -> bool:
         """True if `said` is a yes to everything and no more. Then the following one waits.
@@ -115,9 +119,10 @@ class Lane:
 
     def resume(self) -> None:
         """Let the session have sent what is written; how much has left is to be told it."""
-        session, mail = self._session, self.waiting
+        session, size, octets = self._session, self.waiting.body.size, self.waiting.content
         self._note()
-        session.send(in_one(mail.body, by_bdat=self._by_bdat), Group(self.following.lines))
+        content = Bdat(size, octets, last=True) if self._by_bdat else Content(octets, size)
+        session.send(content, Group(self.following.lines))
         session.data_to_send()
 
     def hear(self) -> Dialogue[DeliveryReport]:

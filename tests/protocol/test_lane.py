@@ -296,3 +296,22 @@ def test_what_cannot_be_read_is_told_in_its_turn() -> None:
     assert found.follow(ENVELOPE, content)
     file.close()
     assert not found.follow(ENVELOPE, content)
+
+
+@pytest.mark.parametrize("extensions", [PIPELINING, CHUNKING])
+def test_what_was_read_is_not_read_again(extensions: Extensions) -> None:
+    """A file may be closed when the next mail is asked for; what is on its way is known."""
+    session, found = entered(extensions)
+    file = io.BytesIO(b"from a file\r\n")
+    assert found.follow(ENVELOPE, File(file))
+    assert found.consent(b"250 Ok\r\n" + YES) or found.consent(b"250 Ok\r\n" * 5)
+    file.close()
+    assert found.follow(ENVELOPE, TEXT)
+    octets = found.octets()
+    assert b"from a file\r\n" in octets
+    dialogue = left(session, found)
+    next(dialogue)
+    with pytest.raises(StopIteration) as done:
+        dialogue.throw(Disconnected("gone"))
+    assert done.value.value.in_doubt == ("b@x.org", "c@x.org")
+    assert session.transcript.lines()
