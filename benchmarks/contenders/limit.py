@@ -14,7 +14,16 @@ from email.utils import formatdate, make_msgid
 from functools import partial
 from typing import Any, ClassVar
 
-from benchmarks.contenders import PASSWORD, SENDER, USER, Job, Prepare, contender, django_site
+from benchmarks.contenders import (
+    PASSWORD,
+    SENDER,
+    USER,
+    Job,
+    Prepare,
+    contender,
+    django_site,
+    needed,
+)
 from mailbridge import DeliveryReport, Envelope, RecipientResult, State
 from mailbridge.message import message_id
 from mailbridge.protocol.content import canonical, has_long_line, stuffed
@@ -126,6 +135,35 @@ def function(job: Job) -> Iterator[Prepare]:
         wire.exchange(stuffed(content), 1)
 
     yield lambda n: partial(run, n)
+    wire.close()
+
+
+@contender("limit.django")
+def django(job: Job) -> Iterator[Prepare]:
+    """A batch of Django's messages in one function: our renderer, and what `function` does."""
+    mail = django_site.configured(job, "limit")
+    to_mail = needed("mailbridge_django.message", "to_mail")
+    bodies = needed("mailbridge_django.fastpath", "Bodies")()
+    wire, parser, replies = Wire(job), ReplyParser(), len(job.to) + 3
+
+    def run(batch: list[Any]) -> None:
+        waiting: tuple[Any, Envelope, bytes] | None = None
+        for message in batch:
+            envelope, content = to_mail(message, bodies=bodies)
+            group = group_of(envelope, content.size)
+            if waiting is None:
+                wire.exchange(group, replies - 1)
+            else:
+                said = wire.exchange(waiting[2] + b".\r\n" + group, replies)
+                heard = parser.consent(said, replies, 3)
+                assert heard is not None
+                waiting[0].delivery_report = report_on(*waiting[1:], heard[0])
+            waiting = message, envelope, b"".join(content.pieces())
+        if waiting is not None:
+            said = wire.exchange(waiting[2] + b".\r\n", 1)
+            waiting[0].delivery_report = report_on(*waiting[1:], consent(parser, said, 1))
+
+    yield lambda n: partial(run, django_site.messages(job, mail, n))
     wire.close()
 
 
