@@ -16,7 +16,10 @@ from .transaction import MailTransaction
 
 
 class Alone:
-    """A mail on an idle session: a `Shortcut` in two steps."""
+    """A mail on an idle session: a `Shortcut` in two steps.
+
+    The content is read at once. Raises what that raises.
+    """
 
     opens = True
 
@@ -25,14 +28,14 @@ class Alone:
         self.report: DeliveryReport | None = None
         self._session = session
         self._mail = mail
-        # Set when the group is granted.
-        self._content: Content | None = None
+        self._content = mail.whole_content()
+        self._granted = False
 
     def octets(self) -> bytes:
         """The group, then the content."""
-        session, mail, content = self._session, self._mail, self._content
-        if content is not None:
-            return content.ahead or b""
+        session, mail = self._session, self._mail
+        if self._granted:
+            return self._content.ahead or b""
         mail.start()
         group = group_of(mail, reset=session.in_transaction)
         # Whoever is interrupted from here on must not send the next mail into this one.
@@ -41,18 +44,18 @@ class Alone:
 
     def consent(self, said: bytes) -> bool:
         """True if the group is granted, or then the content accepted, and nothing else was said."""
-        session, mail, content = self._session, self._mail, self._content
-        command = mail.group if content is None else content
-        last = 3 if content is None and mail.group.asks_for_data else 2
+        session, mail, granted = self._session, self._mail, self._granted
+        command = self._content if granted else mail.group
+        last = 3 if mail.group.asks_for_data and not granted else 2
         replies = session.parser.consent(said, command.replies, last)
         if replies is None:
             return False
         session.note_exchange(command, replies)
-        if content is None:
+        if not granted:
             mail.grant(replies)
-            self._content, self.need = mail.whole_content(), Content.need
+            self._granted, self.need = True, Content.need
             return True
-        content.ahead = None
+        self._content.ahead = None
         mail.reply = replies[0]
         mail.accept(mail.accepted, mail.reply)
         session.mail_accepted += 1
@@ -64,15 +67,15 @@ class Alone:
     def resume(self) -> None:
         """Let the session have sent what was written last."""
         session, mail = self._session, self._mail
-        session.send(mail.group if self._content is None else self._content)
+        session.send(self._content if self._granted else mail.group)
         session.data_to_send()
-        mail.begun = self._content is None
+        mail.begun = not self._granted
 
     def hear(self) -> Dialogue[DeliveryReport]:
         """Go on the long way."""
-        if self._content is None:
-            return delivery.deliver(self._session, self._mail)
-        return delivery.hear_content(self._session, self._mail, leave_reset=False)
+        if self._granted:
+            return delivery.hear_content(self._session, self._mail, leave_reset=False)
+        return delivery.deliver(self._session, self._mail)
 
 
 def goes_alone(session: Session, mail: MailTransaction) -> bool:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from mailbridge import DeliveryInDoubt, DeliveryReport, Disconnected, Envelope, State
+from mailbridge import (
+    DeliveryInDoubt,
+    DeliveryReport,
+    Disconnected,
+    Envelope,
+    InvalidInput,
+    State,
+)
 from mailbridge.protocol.alone import Alone, goes_alone
 from mailbridge.protocol.command import FINAL_REPLY, Need
-from mailbridge.protocol.content import PIECE, Buffer
+from mailbridge.protocol.content import PIECE, Buffer, File
 from mailbridge.protocol.extension import Extensions
 from mailbridge.protocol.session import Dialogue, Session
 from mailbridge.protocol.transaction import MailTransaction
@@ -162,3 +171,13 @@ def test_who_does_not_go_alone() -> None:
     session.transcript.listener = lambda side, lines: None
     assert not goes_alone(session, MailTransaction(ENVELOPE, TEXT))
     assert not goes_alone(Session(), MailTransaction(ENVELOPE, TEXT))
+
+
+def test_a_content_that_cannot_be_read_is_told_before_anything_is_sent() -> None:
+    session, _ = alone()
+    file = io.BytesIO(b"text\r\n")
+    mail = MailTransaction(ENVELOPE, File(file))
+    file.truncate(0)
+    with pytest.raises(InvalidInput, match="changed"):
+        Alone(session, mail)
+    assert session.usable
