@@ -20,6 +20,7 @@ PIECE = 64 * 1024
 CHUNK = 1024 * 1024
 # RFC 5321 section 4.5.3.1.6: without the line end, and without the dot of dot-stuffing.
 LONGEST_LINE = 998
+FINAL_DOT = b".\r\n"
 # What an iterator yields is kept in memory up to here, beyond in a temporary file: it may be
 # needed again, and its size is to be known before the first octet goes out.
 SPOOL = 1024 * 1024
@@ -268,12 +269,17 @@ def canonical_pieces(content: Iterable[bytes]) -> Iterator[bytes]:
 
 def stuffed(content: bytes) -> bytes:
     """Canonical content with each leading dot doubled, and the final dot behind it."""
+    return dotted(content) + FINAL_DOT
+
+
+def dotted(content: bytes) -> bytes:
+    """Canonical content with each leading dot doubled."""
     if content.startswith(b"."):
         content = b"." + content
     # Mostly there is none, and from the end that is found out in half the time.
     if content.rfind(b"\r\n.") >= 0:
         content = content.replace(b"\r\n.", b"\r\n..")
-    return content + b".\r\n"
+    return content
 
 
 def wire_of(content: Body, *, dots: bool) -> bytes | Iterable[bytes]:
@@ -283,15 +289,14 @@ def wire_of(content: Body, *, dots: bool) -> bytes | Iterable[bytes]:
     """
     if content.size > PIECE:
         return stuffed_pieces(content) if dots else content.pieces()
-    return wire_in_one(content, dots=dots)
+    data = in_one_piece(content, dots=dots)
+    return data + FINAL_DOT if dots else data
 
 
-def wire_in_one(content: Body, *, dots: bool) -> bytes:
-    """The same of a content that is small."""
+def in_one_piece(content: Body, *, dots: bool) -> bytes:
+    """A small content, as it is before the final dot; with `dots` those that lead are doubled."""
     data = content.data if isinstance(content, Buffer) else b"".join(content.pieces())
-    if not dots:
-        return data
-    return stuffed(data) if getattr(content, "leading_dots", True) else data + b".\r\n"
+    return dotted(data) if dots and getattr(content, "leading_dots", True) else data
 
 
 def stuffed_pieces(content: Body) -> Iterable[bytes]:

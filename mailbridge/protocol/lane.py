@@ -13,7 +13,7 @@ from ..envelope import Envelope
 from ..report import ACCEPTED, CONTENT, DeliveryReport, RecipientResult
 from . import delivery
 from .command import Bdat, Content, bdat_line
-from .content import PIECE, Body, wire_in_one
+from .content import FINAL_DOT, PIECE, Body, in_one_piece
 from .group import framed
 from .mail import Group, mail_line, rcpt_line
 from .reply import Reply
@@ -25,7 +25,7 @@ REMEMBERED = 8
 
 
 class Ordinary:
-    """A mail for a lane: its content as it is written behind DATA or BDAT, the lines of its group.
+    """A mail for a lane: its content, with leading dots doubled for DATA; the lines of its group.
 
     Of `body` no more is asked than its size: where it came from may be closed by now.
     """
@@ -76,7 +76,7 @@ class Lane:
         if size > self._most or envelope.esmtp or not body.is_ascii or body.long_lines:
             return False
         try:
-            content = wire_in_one(body, dots=not by_bdat)
+            content = in_one_piece(body, dots=not by_bdat)
             lines = [mail_line(envelope.reverse_path, size=size if self._tells_size else None)]
             for path in envelope.forward_paths:
                 lines.append(rcpt_line(path))  # noqa: PERF401 - nearly always one
@@ -93,7 +93,7 @@ class Lane:
         content, lines = self.waiting.content, self.following.lines
         if self._by_bdat:
             return b"".join((bdat_line(self.waiting.body.size, last=True), content, *lines))
-        return b"".join((content, *lines))
+        return b"".join((content, FINAL_DOT, *lines))
 
     def consent(self, said: bytes) -> bool:
         """True if `said` is a yes to everything and no more. Then the following one waits.
@@ -121,7 +121,10 @@ class Lane:
         """Let the session have sent what is written; how much has left is to be told it."""
         session, size, octets = self._session, self.waiting.body.size, self.waiting.content
         self._note()
-        content = Bdat(size, octets, last=True) if self._by_bdat else Content(octets, size)
+        if self._by_bdat:
+            content: Content = Bdat(size, octets, last=True)
+        else:
+            content = Content(octets + FINAL_DOT, size)
         session.send(content, Group(self.following.lines))
         session.data_to_send()
 
