@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import socket
 import threading
 from collections.abc import Callable
 
@@ -153,7 +154,11 @@ def test_a_content_that_is_not_read_at_once() -> None:
         peer.until("QUIT")
 
     with RawServer(dialogue, receive_buffer=2048) as server:
-        assert transport(server).send(ENVELOPE, text).all_accepted
+        with transport(server) as sender:
+            assert sender.connection is not None
+            # So small that the kernel takes a part of it only.
+            sender.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2048)
+            assert sender.send(ENVELOPE, text).all_accepted
         mailbridge.close_pools()
         assert server.peers[0].content == text
 
