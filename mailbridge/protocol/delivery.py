@@ -68,9 +68,7 @@ def deliver(
         _settle_lost(session, mail, lost)
     except SendStopped as stopped:
         _settle_stopped(session, mail, stopped)
-    if session.in_transaction and session.usable and not leave_reset:
-        yield from reset(session, briefly=True)
-    return report_on(session, mail)
+    return (yield from _end(session, mail, leave_reset=leave_reset))
 
 
 def hear_content(
@@ -82,8 +80,13 @@ def hear_content(
         _judge(mail, mail.accepted, reply)
     except Disconnected as gone:
         _settle_lost(session, mail, gone)
+    return (yield from _end(session, mail, leave_reset=leave_reset))
+
+
+def _end(session: Session, mail: MailTransaction, *, leave_reset: bool) -> Dialogue[DeliveryReport]:
+    """The report on a mail whose outcome is known, with the session ready for the next."""
     if session.in_transaction and session.usable and not leave_reset:
-        yield from reset(session)
+        yield from reset(session, briefly=True)
     return report_on(session, mail)
 
 

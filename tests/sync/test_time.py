@@ -217,3 +217,20 @@ def test_rset_behind_a_refusal_is_waited_for_briefly(
     with within():
         assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
     assert smtpd.connections == 2
+
+
+def test_rset_behind_a_refused_chunk_is_waited_for_briefly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same where the content was refused, after which BDAT wants a RSET."""
+    monkeypatch.setattr(link, "PATIENCE_AT_QUIT", TIMEOUT)
+    with ScriptedServer(extensions=["PIPELINING", "CHUNKING"]) as chunks:
+        chunks.reply("CONTENT", "554 5.7.1 Spam", times=1)
+        chunks.silent("RSET", times=1)
+        sender = transport(chunks, timeout=60)
+        with within(), pytest.raises(mailbridge.MessageRefused) as caught:
+            sender.send(ENVELOPE, CONTENT)
+        assert caught.value.report.refused == (TO,)
+        with within():
+            assert sender.send(ENVELOPE, CONTENT).accepted == (TO,)
+        assert chunks.connections == 2
