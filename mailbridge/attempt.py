@@ -86,11 +86,12 @@ def over(lease: AnyLease, outgoing: Outgoing) -> Steps[DeliveryReport]:
             yield Pace(stock, outgoing.deadline)
         lease.use.messages += 1
         mail = outgoing.transaction(session, stock.relay)
+        last = not lease.room()
         report: DeliveryReport
-        if outgoing.deadline is None and lease.room() and goes_alone(session, mail):
+        if outgoing.deadline is None and not last and goes_alone(session, mail):
             report = yield Exchange(lease, Alone(session, mail))
         else:
-            dialogue = delivery.deliver(session, mail, last=not lease.room())
+            dialogue = delivery.deliver(session, mail, last=last)
             report = yield Converse(lease, dialogue, outgoing.deadline)
     except MailError as error:
         report = not_attempted(outgoing, error, stock.relay)

@@ -6,7 +6,7 @@ import time
 from typing import Protocol
 
 from .attempt import AnyLease, AnyStock, Converse, Lend, Pace, Steps, again, is_stale
-from .convoy import Convoy
+from .convoy import Convoy, Teller
 from .deadline import Deadline
 from .envelope import Envelope
 from .errors import InvalidInput, MailError
@@ -24,7 +24,7 @@ Mail = tuple[Envelope, Content]
 SHARE = 20
 
 
-class Sender(Protocol):
+class Sender(Teller, Protocol):
     """The transport that a line works for."""
 
     relays: tuple[Relay, ...]
@@ -45,10 +45,6 @@ class Sender(Protocol):
 
     def may_go_on(self, report: DeliveryReport) -> bool:
         """True if another try is allowed and could help."""
-        ...
-
-    def tell(self, report: DeliveryReport, began: float) -> DeliveryReport:
-        """The report, told to who wants to know."""
         ...
 
     def put_back(self, lease: AnyLease) -> None:

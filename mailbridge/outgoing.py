@@ -13,7 +13,7 @@ from .errors import InvalidInput, MailError, NotSupported
 from .fitting import fitted
 from .message import header_of, message_id
 from .options import Relay
-from .protocol.content import Binary, Body, Buffer, Prefixed, body
+from .protocol.content import Binary, Body, Prefixed, body
 from .protocol.mail import Mail, Rcpt, check_parameters
 from .protocol.session import Session
 from .protocol.transaction import MailTransaction
@@ -74,7 +74,7 @@ class Outgoing:
     @property
     def message_id(self) -> str | None:
         """The Message-ID field, if it is in the first piece of the content."""
-        return id_of(self.content)
+        return message_id(next(self.content.pieces(), b""))
 
     @property
     def has_utf8_header(self) -> bool:
@@ -179,12 +179,6 @@ def _check_options(
     for option in (*mail_options, *rcpt_options):
         if parameter_name(option) in names:
             raise InvalidInput(f"ESMTP option {option!a} is in the envelope's esmtp, too: drop one")
-
-
-def id_of(content: Body) -> str | None:
-    """The Message-ID field, if it is in the first piece of the content."""
-    head = content.data if isinstance(content, Buffer) else next(content.pieces(), b"")
-    return message_id(head)
 
 
 def not_attempted(

@@ -45,10 +45,7 @@ class Connection(Wire):
             dialogue.close()
             raise RuntimeError("this connection is in the middle of a dialogue")
         self._dialogue, self._limit, self._waiting_for = dialogue, limit, None
-        session = self.session
-        if not (self._looked or session.granted) and session.idle:
-            self._look()
-        self._looked = False
+        self._look_first()
         self._step()
         result: T = await self._conclude()
         return result
@@ -79,11 +76,15 @@ class Connection(Wire):
 
     def _may_open(self) -> bool:
         """True if nothing was said on an idle session that its next command would meet."""
+        self._look_first()
         session = self.session
-        if not (self._looked or session.granted) and session.idle:
+        return self._dialogue is None and session.alive and not session.has_input
+
+    def _look_first(self) -> None:
+        """Take what an idle server has said, unless that was done just now."""
+        if not self._looked and self.session.idle:
             self._look()
         self._looked = False
-        return self._dialogue is None and session.alive and not session.has_input
 
     async def _conclude(self) -> Any:
         """Wait for the dialogue to end, and return its result."""

@@ -119,12 +119,9 @@ class Lane:
 
     def resume(self) -> None:
         """Let the session have sent what is written; how much has left is to be told it."""
-        session, size, octets = self._session, self.waiting.body.size, self.waiting.content
+        session, mail = self._session, self.waiting
         self._note()
-        if self._by_bdat:
-            content: Content = Bdat(size, octets, last=True)
-        else:
-            content = Content(octets + FINAL_DOT, size)
+        content = self._command(mail.body.size, mail.content)
         session.send(content, Group(self.following.lines))
         session.data_to_send()
 
@@ -157,9 +154,14 @@ class Lane:
     def _note(self) -> None:
         """Let the transcript have what went on in the lane."""
         for size, lines, replies in self._past:
-            content = Bdat(size, b"", last=True) if self._by_bdat else Content(b"", size)
-            self._session.transcript.note(content, Group(lines), *replies)
+            self._session.transcript.note(self._command(size), Group(lines), *replies)
         self._past.clear()
+
+    def _command(self, size: int, octets: bytes = b"") -> Content:
+        """A content of that size as one command."""
+        if self._by_bdat:
+            return Bdat(size, octets, last=True)
+        return Content(octets + FINAL_DOT, size)
 
 
 def lane_for(session: Session, granted: MailTransaction) -> Lane | None:

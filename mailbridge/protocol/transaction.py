@@ -98,7 +98,10 @@ class MailTransaction:
 
     def whole_content(self, replies: int = 1) -> Content:
         """The content in one command, which is so often answered."""
-        return in_one(self.content, by_bdat=self.by_bdat, replies=replies)
+        size, wire = self.content.size, wire_of(self.content, dots=not self.by_bdat)
+        if self.by_bdat:
+            return Bdat(size, wire, last=True, replies=replies)
+        return Content(wire, size, replies)
 
     @property
     def unsettled(self) -> Sequence[Address]:
@@ -196,14 +199,6 @@ class MailTransaction:
             if report.error is None:
                 self.error = None
         return report
-
-
-def in_one(content: Body, *, by_bdat: bool, replies: int = 1) -> Content:
-    """A content as one command, by BDAT or as it follows DATA."""
-    size, wire = content.size, wire_of(content, dots=not by_bdat)
-    if by_bdat:
-        return Bdat(size, wire, last=True, replies=replies)
-    return Content(wire, size, replies)
 
 
 def _too_many(reply: Reply) -> bool:

@@ -32,9 +32,7 @@ class Connection(Wire):
         """
         self._limit = limit
         try:
-            if not self._looked and self.session.idle:
-                self._look()
-            self._looked = False
+            self._look_first()
             need = next(dialogue)
             while True:
                 try:
@@ -126,10 +124,14 @@ class Connection(Wire):
 
     def _may_open(self) -> bool:
         """True if nothing was said on an idle session that its next command would meet."""
+        self._look_first()
+        return self.session.alive and not self.session.has_input
+
+    def _look_first(self) -> None:
+        """Take what an idle server has said, unless that was done just now."""
         if not self._looked and self.session.idle:
             self._look()
         self._looked = False
-        return self.session.alive and not self.session.has_input
 
     def _tell(
         self,
