@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from benchmarks.contenders import SENDER, Job, Prepare, contender
 from benchmarks.contenders.aio import each, loop_for
@@ -24,6 +24,11 @@ from mailbridge.observe import Observer
 from mailbridge.policy import Use, room
 from mailbridge.protocol.content import stuffed
 from mailbridge.protocol.reply import ReplyParser
+
+#: Sends mails over a connection, and gives a report on each.
+Reports: TypeAlias = Callable[
+    ["Wire", Iterable[tuple[Envelope, bytes]]], AsyncGenerator[DeliveryReport]
+]
 
 
 class Wire(asyncio.BufferedProtocol):
@@ -91,6 +96,17 @@ def running(job: Job, send: Callable[[Wire, int], Coroutine[Any, Any, None]]) ->
         wire.close()
 
 
+def batches(job: Job, reports: Reports) -> Iterator[Prepare]:
+    """Batches of mails by `reports`, each of which is looked at."""
+    content = job.content()
+
+    async def send(wire: Wire, n: int) -> None:
+        async for report in reports(wire, mails(job, content, n)):
+            accepted(report)
+
+    return running(job, send)
+
+
 @contender("limit.aio.octets")
 def octets(job: Job) -> Iterator[Prepare]:
     """Octets that were made before, one write and one read a message; no task is woken."""
@@ -136,7 +152,6 @@ def single(job: Job) -> Iterator[Prepare]:
 @contender("limit.aio.function")
 def function(job: Job) -> Iterator[Prepare]:
     """A batch in one generator: addresses parsed, content checked, replies read, reports made."""
-    content = job.content()
     parser = ReplyParser()
     replies = len(job.to) + 3
 
@@ -157,11 +172,7 @@ def function(job: Job) -> Iterator[Prepare]:
             said = await wire.exchange(stuffed(waiting[1]), 1)
             yield report_on(*waiting, consent(parser, said, 1))
 
-    async def send(wire: Wire, n: int) -> None:
-        async for report in reports(wire, mails(job, content, n)):
-            accepted(report)
-
-    return running(job, send)
+    return batches(job, reports)
 
 
 @contender("limit.aio.promises")
@@ -171,7 +182,7 @@ def promises(job: Job) -> Iterator[Prepare]:
     A connection that is young enough, and said nothing unasked; a time-out for each reply; to know
     what the kernel has taken; the last lines of the dialogue; a report that is complete, and told.
     """
-    content, options = job.content(), Relay(host=job.host).pool
+    options = Relay(host=job.host).pool
     parser, past = ReplyParser(), deque[Any](maxlen=8)
     replies = len(job.to) + 3
     logger = logging.getLogger("mailbridge")
@@ -221,8 +232,4 @@ def promises(job: Job) -> Iterator[Prepare]:
             said = await wire.exchange(stuffed(waiting[1]), 1)
             yield report_on(*waiting, consent(parser, said, 1))
 
-    async def send(wire: Wire, n: int) -> None:
-        async for report in reports(wire, mails(job, content, n)):
-            accepted(report)
-
-    return running(job, send)
+    return batches(job, reports)

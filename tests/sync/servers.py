@@ -16,6 +16,10 @@ import mailbridge
 PATIENCE = 10.0
 LOCK_STEP = ("SIZE 10485760", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "DSN", "HELP")
 """Extensions for the scripted server that leave one command at a time, content by DATA."""
+PIPELINING = ("250-raw.example", "250 PIPELINING")
+"""What a raw server answers to EHLO."""
+GRANTED = ("250 2.1.0 Ok", "250 2.1.5 Ok", "354 go on")
+"""Its replies to a group of MAIL, RCPT and DATA."""
 
 
 class Gone(Exception):
@@ -140,6 +144,27 @@ class Peer:
 
     def start_tls(self, context: ssl.SSLContext) -> None:
         self.sock = context.wrap_socket(self.sock, server_side=True)
+
+
+def leave(peer: Peer) -> None:
+    """Close the connection without a word."""
+    raise Gone
+
+
+def reset(peer: Peer) -> None:
+    """Close it so that the client gets a RST."""
+    peer.reset()
+    raise Gone
+
+
+def drip(peer: Peer) -> None:
+    """A reply without end, a line each tenth of a second, until the client has gone."""
+    peer.sock.settimeout(0.1)
+    while True:
+        peer.say("250-Ok")
+        with contextlib.suppress(TimeoutError):
+            if not peer.sock.recv(1):
+                raise Gone
 
 
 class RawServer:

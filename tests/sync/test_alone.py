@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import socket
 import threading
@@ -13,45 +12,24 @@ import pytest
 import mailbridge
 from mailbridge.protocol.alone import Alone
 from mailbridge.testing import TestCA
-from tests.sync.servers import Gone, Peer, RawServer
+from tests.sync.servers import GRANTED, PIPELINING, Gone, Peer, RawServer, drip, leave, reset
 from tests.sync.support import CONTENT, ENVELOPE, TO, transport
-
-EHLO = ("250-raw.example", "250 PIPELINING")
-GROUP = ("250 2.1.0 Ok", "250 2.1.5 Ok", "354 go on")
 
 
 def group(peer: Peer) -> None:
-    peer.until("MAIL", ehlo=EHLO)
+    peer.until("MAIL", ehlo=PIPELINING)
     peer.line(), peer.line()
 
 
 def content(peer: Peer) -> None:
     group(peer)
-    peer.say(*GROUP)
+    peer.say(*GRANTED)
     peer.read_content()
-
-
-def nothing(peer: Peer) -> None:
-    raise Gone
-
-
-def reset(peer: Peer) -> None:
-    peer.reset()
-    raise Gone
 
 
 def silence(peer: Peer) -> None:
     peer.wait_for_close()
     raise Gone
-
-
-def drip(peer: Peer) -> None:
-    peer.sock.settimeout(0.1)
-    while True:
-        peer.say("250-Ok")
-        with contextlib.suppress(TimeoutError):
-            if not peer.sock.recv(1):
-                raise Gone
 
 
 def say(*lines: str) -> Callable[[Peer], None]:
@@ -76,9 +54,9 @@ def in_pieces(*lines: str) -> Callable[[Peer], None]:
 
 
 CASES: dict[str, tuple[Callable[[Peer], None], Callable[[Peer], None], str, type | None]] = {
-    "yes": (group, say(*GROUP), "accepted", None),
-    "yes, octet by octet": (group, in_pieces(*GROUP), "accepted", None),
-    "yes, in lines": (group, say("250-a", "250 b", *GROUP[1:]), "accepted", None),
+    "yes": (group, say(*GRANTED), "accepted", None),
+    "yes, octet by octet": (group, in_pieces(*GRANTED), "accepted", None),
+    "yes, in lines": (group, say("250-a", "250 b", *GRANTED[1:]), "accepted", None),
     "no sender": (group, say("550 no", "503 no", "503 no"), "refused", mailbridge.SenderRefused),
     "no recipient": (
         group,
@@ -87,7 +65,7 @@ CASES: dict[str, tuple[Callable[[Peer], None], Callable[[Peer], None], str, type
         mailbridge.RecipientsRefused,
     ),
     "no data": (group, say("250 Ok", "250 Ok", "451 no"), "deferred", mailbridge.MessageRefused),
-    "gone after the group": (group, nothing, "not_attempted", mailbridge.Disconnected),
+    "gone after the group": (group, leave, "not_attempted", mailbridge.Disconnected),
     "reset after the group": (group, reset, "not_attempted", mailbridge.Disconnected),
     "silent after the group": (group, silence, "not_attempted", mailbridge.ReplyTimeout),
     "drips after the group": (group, drip, "not_attempted", mailbridge.ReplyTimeout),
@@ -102,7 +80,7 @@ CASES: dict[str, tuple[Callable[[Peer], None], Callable[[Peer], None], str, type
     "accepted, octet by octet": (content, in_pieces("250 Ok"), "accepted", None),
     "refused": (content, say("554 no"), "refused", mailbridge.MessageRefused),
     "refused for now": (content, say("452 full"), "deferred", mailbridge.MessageRefused),
-    "gone after the content": (content, nothing, "in_doubt", mailbridge.DeliveryInDoubt),
+    "gone after the content": (content, leave, "in_doubt", mailbridge.DeliveryInDoubt),
     "reset after the content": (content, reset, "in_doubt", mailbridge.DeliveryInDoubt),
     "silent after the content": (content, silence, "in_doubt", mailbridge.DeliveryInDoubtTimeout),
     "drips after the content": (content, drip, "in_doubt", mailbridge.DeliveryInDoubtTimeout),
@@ -127,7 +105,7 @@ def test_whatever_comes(
             peer.start_tls(ca.server_context("127.0.0.1"))
         step(peer)
         then(peer)
-        peer.until("QUIT", ehlo=EHLO)
+        peer.until("QUIT", ehlo=PIPELINING)
 
     options = {"tls": "implicit", "ca_file": ca.ca_file} if tls else {}
     with RawServer(dialogue) as server:
@@ -166,7 +144,7 @@ def test_a_content_that_is_not_read_at_once() -> None:
 def test_refused_while_it_is_written() -> None:
     def dialogue(peer: Peer) -> None:
         group(peer)
-        peer.say(*GROUP)
+        peer.say(*GRANTED)
         peer.receive()
         peer.say("552 5.3.4 too large")
         peer.wait_for_close()

@@ -6,7 +6,6 @@ with that.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,11 +15,9 @@ import pytest
 import mailbridge
 from mailbridge import DeliveryReport, Envelope
 from mailbridge.testing import TestCA
-from tests.sync.servers import Gone, Peer, RawServer
+from tests.sync.servers import GRANTED, PIPELINING, Gone, Peer, RawServer, drip, leave, reset
 from tests.sync.support import CC, SENDER, TO, transport
 
-EHLO = ("250-raw.example", "250 PIPELINING")
-GROUP = ("250 2.1.0 Ok", "250 2.1.5 Ok", "354 go on")
 KIND = 3
 MAILS = 6
 
@@ -38,14 +35,14 @@ def envelope(peer: Peer) -> None:
 
 def kind(peer: Peer, count: int = KIND) -> None:
     """Take so many mails, each with the next one's group behind it; that is not answered yet."""
-    peer.until("MAIL", ehlo=EHLO)
+    peer.until("MAIL", ehlo=PIPELINING)
     peer.line(), peer.line()
-    peer.say(*GROUP)
+    peer.say(*GRANTED)
     for number in range(count):
         peer.read_content()
         envelope(peer)
         if number < count - 1:
-            peer.say("250 2.0.0 Ok: queued", *GROUP)
+            peer.say("250 2.0.0 Ok: queued", *GRANTED)
 
 
 def goes_on(peer: Peer) -> None:
@@ -83,10 +80,10 @@ def states(reports: list[DeliveryReport]) -> str:
 
 
 def refuse_content(peer: Peer) -> None:
-    peer.say("554 5.6.0 no", *GROUP)
+    peer.say("554 5.6.0 no", *GRANTED)
     peer.read_content()
     envelope(peer)
-    peer.say("250 Ok", *GROUP)
+    peer.say("250 Ok", *GRANTED)
     peer.read_content()
     peer.say("250 Ok")
 
@@ -95,18 +92,9 @@ def refuse_the_next(peer: Peer) -> None:
     peer.say("250 Ok", "250 Ok", "550 5.1.1 no", "503 no")
 
 
-def leave(peer: Peer) -> None:
-    peer.say("250 Ok", *GROUP)
+def say_yes_and_leave(peer: Peer) -> None:
+    peer.say("250 Ok", *GRANTED)
     peer.read_content()
-    raise Gone
-
-
-def leave_without_a_word(peer: Peer) -> None:
-    raise Gone
-
-
-def reset(peer: Peer) -> None:
-    peer.reset()
     raise Gone
 
 
@@ -117,24 +105,24 @@ def close_the_service(peer: Peer) -> None:
 
 def say_half(peer: Peer) -> None:
     peer.say("250 Ok")
-    peer.say(*GROUP)
+    peer.say(*GRANTED)
     _rest(peer)
 
 
 def octet_by_octet(peer: Peer) -> None:
-    for octet in "\r\n".join(("250 2.0.0 Ok", *GROUP, "")).encode():
+    for octet in "\r\n".join(("250 2.0.0 Ok", *GRANTED, "")).encode():
         peer.send(bytes([octet]))
     _rest(peer)
 
 
 def say_too_much(peer: Peer) -> None:
-    peer.say("250 Ok", *GROUP, "250 Ok")
+    peer.say("250 Ok", *GRANTED, "250 Ok")
     peer.wait_for_close()
     raise Gone
 
 
 def speak_in_lines(peer: Peer) -> None:
-    peer.say("250-2.0.0 Ok", "250 2.0.0 queued", "250-2.1.0", *GROUP)
+    peer.say("250-2.0.0 Ok", "250 2.0.0 queued", "250-2.1.0", *GRANTED)
     _rest(peer)
 
 
@@ -149,7 +137,7 @@ def _rest(peer: Peer) -> None:
     for _ in range(MAILS - KIND - 1):
         peer.read_content()
         envelope(peer)
-        peer.say("250 Ok", *GROUP)
+        peer.say("250 Ok", *GRANTED)
     peer.read_content()
     peer.say("250 Ok")
 
@@ -159,8 +147,8 @@ def _rest(peer: Peer) -> None:
     [
         (refuse_content, "aaraaa"),
         (refuse_the_next, "aaaraa"),
-        (leave, "aaaiaa"),
-        (leave_without_a_word, "aaiaaa"),
+        (say_yes_and_leave, "aaaiaa"),
+        (leave, "aaiaaa"),
         (reset, "aaiaaa"),
         (close_the_service, "aanaaa"),
         (say_half, "aaaaaa"),
@@ -193,14 +181,6 @@ def test_silence_is_waited_for_once() -> None:
 def test_a_server_that_drips_has_no_longer() -> None:
     """The time for a reply runs from the write on, however many octets of it come."""
 
-    def drip(peer: Peer) -> None:
-        peer.sock.settimeout(0.1)
-        while True:
-            peer.say("250-Ok")
-            with contextlib.suppress(TimeoutError):
-                if not peer.sock.recv(1):
-                    raise Gone
-
     reports = batch(drip, final_reply_timeout=1.0)
     assert states(reports) == "aaiaaa"
     assert reports[2].seconds is not None
@@ -216,7 +196,7 @@ def test_a_content_that_is_not_read_at_once() -> None:
 def test_refused_in_the_middle_of_what_the_kernel_does_not_take() -> None:
     def dialogue(peer: Peer) -> None:
         kind(peer, 2)
-        peer.say("250 Ok", *GROUP)
+        peer.say("250 Ok", *GRANTED)
         peer.receive()
         peer.say("552 5.3.4 too large")
         peer.wait_for_close()
@@ -231,7 +211,7 @@ def test_refused_in_the_middle_of_what_the_kernel_does_not_take() -> None:
     assert reports[2][TO].reply.code == 552
 
 
-@pytest.mark.parametrize("then", [leave, refuse_content, say_half, reset])
+@pytest.mark.parametrize("then", [say_yes_and_leave, refuse_content, say_half, reset])
 def test_the_same_in_tls(ca: TestCA, then: Callable[[Peer], None]) -> None:
     """A reply comes in records; the connection ends with or without a good-bye."""
     plain = batch(then)
@@ -257,15 +237,15 @@ def test_two_recipients() -> None:
     both = Envelope(SENDER, [TO, CC])
 
     def dialogue(peer: Peer) -> None:
-        peer.until("MAIL", ehlo=EHLO)
+        peer.until("MAIL", ehlo=PIPELINING)
         peer.line(), peer.line(), peer.line()
-        peer.say(GROUP[0], GROUP[1], GROUP[1], GROUP[2])
+        peer.say(GRANTED[0], GRANTED[1], GRANTED[1], GRANTED[2])
         for number in range(5):
             peer.read_content()
             if number < 4:
                 peer.line(), peer.line(), peer.line(), peer.line()
-                refused = "450 4.2.1 later" if number == 2 else GROUP[1]
-                peer.say("250 Ok", GROUP[0], GROUP[1], refused, GROUP[2])
+                refused = "450 4.2.1 later" if number == 2 else GRANTED[1]
+                peer.say("250 Ok", GRANTED[0], GRANTED[1], refused, GRANTED[2])
             else:
                 peer.say("250 Ok")
         goes_on(peer)
