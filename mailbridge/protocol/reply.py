@@ -196,10 +196,10 @@ class ReplyParser:
 
     def consent(self, said: bytes, count: int, last: int) -> list[Reply] | None:
         """The same of what the server says just now, which must be all of it. It is not fed."""
-        first, _, others = said.partition(b"\n")
+        first, end, others = said.partition(b"\n")
         key = others, count, last
         known = self._repeated.get(key)
-        if known is None:
+        if known is None or not end:
             lines = said.split(b"\n")
             if lines.pop() or len(lines) != count:
                 return None

@@ -152,6 +152,25 @@ def test_anything_but_a_yes_is_not_taken(said: bytes) -> None:
     assert (session.answered, session.has_input) == (0, False)
 
 
+@pytest.mark.parametrize("said", [b"250", b"250 Ok: queued a", b"250 Ok: queued as 5A1\r"])
+def test_half_a_yes_is_none_though_a_whole_one_was_heard_before(said: bytes) -> None:
+    session, mail = alone()
+    for reply in (YES, b"250 Ok: queued as 4F2\r\n"):
+        mail.octets()
+        assert mail.consent(reply)
+    mail = Alone(session, MailTransaction(ENVELOPE, TEXT))
+    mail.octets()
+    assert mail.consent(YES)
+    mail.octets()
+    assert not mail.consent(said)
+    dialogue = left(session, mail)
+    session.receive_data(said)
+    assert next(dialogue) is FINAL_REPLY
+    session.receive_data(b"250 Ok: queued as 5A1\r\n"[len(said) :])
+    assert result_of(dialogue).queue_id == "5A1"
+    assert session.usable
+
+
 def test_a_yes_to_one_thing_is_none_to_another() -> None:
     """What was said before is known again only where as many replies of the same kind are due."""
     _, mail = alone()
