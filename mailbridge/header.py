@@ -13,6 +13,9 @@ import re
 from binascii import b2a_base64
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
+from os import getpid
+from random import getrandbits
+from time import time
 from urllib.parse import quote
 
 from .envelope import to_ascii_domain
@@ -100,27 +103,49 @@ def text(name: str, value: str, *, whole: bool = False) -> str:
     check_name(name)
     if "=?" in value:
         raise NotCovered("it looks like an encoded word")
-    if not value.isascii():
-        _check_characters(value)
-        return _folded(name, _encoded_text(value, SHORT_LINE - len(name) - 2, whole))
-    if not _TEXT.fullmatch(value):
+    if _TEXT.fullmatch(value):
+        return _folded(name, value)
+    if value.isascii():
         raise NotCovered("white space in front, or a control character")
-    if len(name) + 2 + len(value) <= SHORT_LINE:
-        return f"{name}: {value}\r\n"
-    return _folded(name, value)
+    _check_characters(value)
+    return _folded(name, _encoded_text(value, SHORT_LINE - len(name) - 2, whole))
 
 
 def addresses(
     name: str, entries: Sequence[str], to_ascii: Callable[[str], str] = to_ascii_domain
 ) -> str:
     """A field of mailboxes. An entry holds one mailbox or more, as people write them."""
+    joined = entries[0] if len(entries) == 1 else ", ".join(entries)
+    if len(name) + 2 + len(joined) <= SHORT_LINE and (short := _short_addresses(name, joined)):
+        return short
     check_name(name)
-    joined = ", ".join(entries)
-    if joined.isascii() and _LOCAL_MAILBOXES.fullmatch(joined) and "=?" not in joined:
-        if len(name) + 2 + len(joined) <= SHORT_LINE:
-            return f"{name}: {joined}\r\n"
+    if _is_ordinary(joined):
         return _folded(name, joined)
     return _folded(name, ", ".join([_mailbox(entry, to_ascii) for entry in entries]))
+
+
+@lru_cache(maxsize=1024)
+def _short_addresses(name: str, joined: str) -> str | None:
+    # An application writes from the same mailbox nearly always, and again to the same ones.
+    check_name(name)
+    return f"{name}: {joined}\r\n" if _is_ordinary(joined) else None
+
+
+def _is_ordinary(joined: str) -> bool:
+    return (
+        joined.isascii() and _LOCAL_MAILBOXES.fullmatch(joined) is not None and "=?" not in joined
+    )
+
+
+def new_message_id(domain: str) -> str:
+    """The Message-ID field with a new identifier, as `email.utils.make_msgid` makes them."""
+    _check_id_domain(domain)
+    return f"Message-ID: <{int(time() * 100)}.{getpid()}.{getrandbits(64)}@{domain}>\r\n"
+
+
+@lru_cache(maxsize=16)
+def _check_id_domain(domain: str) -> None:
+    message_id("Message-ID", f"<0@{domain}>")
 
 
 def message_id(name: str, value: str) -> str:

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import NamedTuple, TypeAlias
 
 from .header import SHORT_LINE, NotCovered, parameter
-from .protocol.content import has_long_line
+from .protocol.content import PIECE, has_long_line
 from .protocol.content import pieces as slices
 
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*+/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]*+")
@@ -123,11 +123,14 @@ Piece: TypeAlias = bytes | Base64
 class RenderedBody:
     """A rendered body: its content fields, and its pieces. It never changes; use it often."""
 
-    __slots__ = ("content", "fields", "is_ascii", "leading_dots", "size")
+    __slots__ = ("content", "fields", "is_ascii", "leading_dots", "size", "small")
 
     def __init__(self, fields: str, pieces: Sequence[Piece]) -> None:
         self.fields = fields
         self.content: tuple[Piece, ...] = tuple(pieces if len(pieces) == 1 else _merged(pieces))
+        only = self.content[0] if len(self.content) == 1 else None
+        #: All of it, if it is small and no attachment: what nearly every body is.
+        self.small = only if isinstance(only, bytes) and len(only) <= PIECE else None
         self.size = 0
         self.is_ascii, self.leading_dots = True, False
         # Each begins a line, or with a line end.
@@ -146,8 +149,6 @@ class RenderedBody:
 
     def __iter__(self) -> Iterator[bytes]:
         """The octets in pieces, encoded as they are asked for."""
-        if len(self.content) == 1 and isinstance(self.content[0], bytes):
-            return slices(self.content[0])
         return chain.from_iterable(slices(p) if isinstance(p, bytes) else p for p in self.content)
 
 
@@ -172,7 +173,10 @@ class Rendered:
 
     def pieces(self) -> Iterator[bytes]:
         """The message from its beginning, as often as it is asked for; first the header."""
-        return chain((self.head,), self.body)
+        small = self.body.small
+        if small is None or self.size > PIECE:
+            return chain((self.head,), self.body)
+        return iter((self.head + small,))
 
     def __bytes__(self) -> bytes:
         if len(self.body.content) == 1:

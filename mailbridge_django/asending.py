@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
@@ -89,7 +88,7 @@ class AsyncBatch(Batch):
             async with aclosing(transport.send_many(self._mails(rest, waiting))) as reports:
                 async for report in reports:
                     one = waiting.popleft()
-                    self._end(one, partial(self._backend.settle, one.message, report))
+                    self._end(one, self._backend.settle, one.message, report)
                     if self._unreachable is not None:
                         break
         except asyncio.CancelledError as cancelled:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
@@ -72,7 +71,7 @@ class Batch:
         with closing(connection.send_many(self._mails(rest, waiting))) as reports:
             for report in reports:
                 one = waiting.popleft()
-                self._end(one, partial(self._backend.settle, one.message, report))
+                self._end(one, self._backend.settle, one.message, report)
                 if self._unreachable is not None:
                     break
         for one in waiting:
@@ -108,13 +107,13 @@ class Batch:
     def _try_alone(self, one: _Try) -> None:
         because = self._unreachable
         if because is None:
-            self._end(one, partial(self._backend._send, one.message))
+            self._end(one, self._backend._send, one.message)
         else:
-            self._end(one, partial(self._give_up, one.message, because))
+            self._end(one, self._give_up, one.message, because)
 
-    def _end(self, one: _Try, send: Callable[[], Any]) -> None:
+    def _end(self, one: _Try, send: Callable[..., Any], *arguments: Any) -> None:
         try:
-            self._sent += bool(send())
+            self._sent += bool(send(*arguments))
         except Exception as exc:
             self._failed(one, exc)
         one.report = report_of(one.message)

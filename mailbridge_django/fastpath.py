@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from email.headerregistry import HeaderRegistry
-from email.utils import format_datetime, formatdate, make_msgid
+from email.utils import format_datetime, formatdate
 from functools import lru_cache
 from operator import attrgetter
 from time import time
@@ -109,7 +109,7 @@ def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | No
     """The content of `message` for the wire, or None if that is for `message.message()`."""
     try:
         multiple = _builds_alternatives(message)
-        fields = "".join(_fields(message))
+        fields = _fields(message)
         part = _part(message, message.alternatives if multiple else ())  # type: ignore[attr-defined]
         return Rendered(
             fields, bodies.render(part) if bodies is not None else render_body(part, STYLE)
@@ -147,26 +147,25 @@ def _builds_alternatives(message: EmailMessage) -> bool:
     return multiple
 
 
-def _fields(message: EmailMessage) -> Iterator[str]:
+def _fields(message: EmailMessage) -> str:
     """The header, in Django's order."""
     extra = message.extra_headers
     if type(extra) is not dict or (extra and not all(type(name) is str for name in extra)):
         raise NotCovered("unusual headers")
-    yield header.text("Subject", str(message.subject), whole=not MODERN_DJANGO)
-    yield header.addresses("From", [str(extra.get("From", message.from_email))])
+    sender = extra.get("From", message.from_email)
+    fields = header.text("Subject", str(message.subject), whole=not MODERN_DJANGO)
+    fields += header.addresses("From", [str(sender)])
     for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
         if name in extra:
-            yield header.addresses(name, [_header_value(extra[name])])
+            fields += header.addresses(name, [_header_value(extra[name])])
         elif values:
-            yield header.addresses(name, [str(value) for value in values])
+            fields += header.addresses(name, [str(value) for value in values])
     names = [name.lower() for name in extra]
     if "date" not in names:
-        yield f"Date: {_now()}\r\n"
+        fields += _now()
     if "message-id" not in names:
-        identifier = make_msgid(domain=str(DNS_NAME))
-        yield header.message_id("Message-ID", identifier)
-    if extra:
-        yield from _extra(extra, names)
+        fields += header.new_message_id(str(DNS_NAME))
+    return fields + "".join(_extra(extra, names)) if extra else fields
 
 
 def _extra(extra: dict[str, Any], names: Iterable[str]) -> Iterator[str]:
@@ -194,18 +193,19 @@ def _header_value(value: object) -> str:
 
 
 def _now() -> str:
+    """The Date field."""
     if not settings.EMAIL_USE_LOCALTIME:
         return _utc(int(time()))
     if not MODERN_DJANGO:
-        return formatdate(localtime=True)
-    return format_datetime(datetime.now(get_current_timezone()))
+        return f"Date: {formatdate(localtime=True)}\r\n"
+    return f"Date: {format_datetime(datetime.now(get_current_timezone()))}\r\n"
 
 
 @lru_cache(maxsize=1)
 def _utc(second: int) -> str:
     if not MODERN_DJANGO:
-        return formatdate(second)
-    return format_datetime(datetime.fromtimestamp(second, UTC))
+        return f"Date: {formatdate(second)}\r\n"
+    return f"Date: {format_datetime(datetime.fromtimestamp(second, UTC))}\r\n"
 
 
 def _part(message: EmailMessage, alternatives: Iterable[Any]) -> Part:

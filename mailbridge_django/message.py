@@ -14,7 +14,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from email.headerregistry import AddressHeader
 from typing import Any, NamedTuple, Protocol
 
@@ -53,6 +53,7 @@ class Mail(NamedTuple):
 
 def to_mail(
     message: EmailMessage,
+    recipients: Iterable[str] | None = None,
     *,
     smtputf8: bool = False,
     prepare: PrepareAddress | None = None,
@@ -60,12 +61,14 @@ def to_mail(
 ) -> Mail:
     """The envelope of `message` and its content with CRLF line ends.
 
-    Attachments are encoded while the content is read. Recipients named twice are kept once,
-    empty ones dropped. `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps
-    what the next message may have in common with this one. What the message has as `esmtp` goes
-    into the envelope. Raises ValueError for an invalid address, for one that is not ASCII without
-    `smtputf8`, for no recipient, and for a header field that is none or would become two; and
-    whatever the message's own methods raise. Bcc and Resent-Bcc are left out.
+    `recipients` are those of `message.recipients()`, if it was asked already. Attachments are
+    encoded while the content is read. Recipients named twice are kept once, empty ones dropped.
+    `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps what the next message
+    may have in common with this one. What the message has as `esmtp` goes into the envelope.
+
+    Raises ValueError for an invalid address, for one that is not ASCII without `smtputf8`, for no
+    recipient, and for a header field that is none or would become two; and whatever the message's
+    own methods raise. Bcc and Resent-Bcc are left out.
     """
     prepare = prepare or addr_spec
 
@@ -78,8 +81,9 @@ def to_mail(
 
     # "<>" is the null reverse-path of notifications, RFC 5321 section 4.5.5.
     sender = None if message.from_email == "<>" else address(message.from_email)
-    recipients = [address(text) for text in message.recipients() if text]
-    envelope = Envelope(sender, recipients, getattr(message, "esmtp", None))
+    texts = message.recipients() if recipients is None else recipients
+    paths = [address(text) for text in texts if text]
+    envelope = Envelope(sender, paths, getattr(message, "esmtp", None))
     if not envelope.needs_smtputf8:
         rendered = fastpath.render(message, bodies)
         if rendered is not None:

@@ -334,7 +334,9 @@ class EmailBackend(BaseEmailBackend):
 
         Raises ValueError, and what a receiver of `pre_send` raises.
         """
-        if not (signals.may_send(type(self), email_message) and any(email_message.recipients())):
+        may_send = signals.may_send(type(self), email_message)
+        recipients = [*filter(None, email_message.recipients())] if may_send else []
+        if not recipients:
             attach(email_message, DeliveryReport({}))
             return None
         if smtputf8 is None:
@@ -342,6 +344,7 @@ class EmailBackend(BaseEmailBackend):
             smtputf8 = isinstance(connection, OpenConnection) and connection.takes_unicode
         return to_mail(
             email_message,
+            recipients,
             smtputf8=smtputf8,
             prepare=self.prep_address,
             bodies=bodies,
@@ -353,6 +356,9 @@ class EmailBackend(BaseEmailBackend):
         Returns True if the server took it for at least one recipient.
         """
         attach(email_message, report)
+        if report.error is None and report.recipients and report.all_accepted:
+            signals.tell(type(self), email_message, report, None)
+            return True
         failure = report.failure(self.on_refused)
         if isinstance(failure, mailbridge.MailError):
             failure = exceptions.about(failure, email_message)
