@@ -87,15 +87,15 @@ class AsyncBatch(Batch):
         try:
             async with aclosing(transport.send_many(self._mails(rest, waiting))) as reports:
                 async for report in reports:
-                    one = waiting.popleft()
-                    self._end(one, self._backend.settle, one.message, report)
+                    place, message = waiting.popleft()
+                    self._settle(place, message, report)
                     if self._unreachable is not None:
                         break
         except asyncio.CancelledError as cancelled:
             if waiting:
-                attach(waiting[0].message, getattr(cancelled, "report", None))
+                attach(waiting[0][1], getattr(cancelled, "report", None))
             raise
         # Nobody is left unless the server cannot be reached, and then they are told so.
-        for one in waiting:
-            self._try_alone(one)
+        for place, message in waiting:
+            self._try_alone(place, message)
         self.one_by_one(rest)

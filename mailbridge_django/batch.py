@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from django.apps import apps
 from django.core.mail import EmailMessage
@@ -35,13 +34,8 @@ _UNREACHABLE = (
 )
 
 
-@dataclass(slots=True, eq=False)
-class _Try:
-    """A message, and the error if it failed. `report` is what the message had when it ended."""
-
-    message: EmailMessage
-    error: Exception | None = None
-    report: DeliveryReport | None = None
+#: A message, and its place among those of its batch.
+_Placed: TypeAlias = tuple[int, EmailMessage]
 
 
 class Batch:
@@ -53,79 +47,90 @@ class Batch:
     def __init__(self, backend: EmailBackend, smtputf8: bool | None = None) -> None:
         self._backend = backend
         self._smtputf8 = smtputf8
-        self._tries: list[_Try] = []
+        # What each message had when it ended, and the errors of those that failed.
+        self._reports: list[DeliveryReport | None] = []
+        self._errors: dict[int, Exception] = {}
         self._sent = 0
         self._unreachable: mailbridge.MailError | None = None
 
     def one_by_one(self, messages: Iterable[EmailMessage]) -> None:
         """Send through the backend's `_send`, or give them up if there is no way to the server."""
         for message in messages:
-            self._try_alone(self._begin(message))
+            self._try_alone(self._begin(message), message)
 
     def pipelined(self, messages: Iterable[EmailMessage], connection: OpenConnection) -> None:
         """Send through the transport, which has the next message ready while it waits."""
         rest = iter(messages)
-        waiting: deque[_Try] = deque()
+        waiting: deque[_Placed] = deque()
         # The batch has the connection for as long as it lasts.
         self._smtputf8 = connection.takes_unicode
         with closing(connection.send_many(self._mails(rest, waiting))) as reports:
             for report in reports:
-                one = waiting.popleft()
-                self._end(one, self._backend.settle, one.message, report)
+                place, message = waiting.popleft()
+                self._settle(place, message, report)
                 if self._unreachable is not None:
                     break
-        for one in waiting:
-            self._try_alone(one)
+        for place, message in waiting:
+            self._try_alone(place, message)
         self.one_by_one(rest)
 
     def finish(self) -> int:
         """How many messages the server took. Raises the error, BatchError if there are several."""
-        errors = [one.error for one in self._tries if one.error is not None]
-        return finish(self._sent, errors, [one.report for one in self._tries])
+        errors = [self._errors[place] for place in sorted(self._errors)]
+        return finish(self._sent, errors, self._reports)
 
-    def _begin(self, message: EmailMessage) -> _Try:
+    def _begin(self, message: EmailMessage) -> int:
+        """Its place in the batch. It has no report yet."""
         attach(message, None)
-        self._tries.append(_Try(message))
-        return self._tries[-1]
+        self._reports.append(None)
+        return len(self._reports) - 1
 
-    def _mails(self, messages: Iterator[EmailMessage], waiting: deque[_Try]) -> Iterator[Mail]:
+    def _mails(self, messages: Iterator[EmailMessage], waiting: deque[_Placed]) -> Iterator[Mail]:
         """What is to be sent. Those that wait for a report are in `waiting`."""
         bodies = Bodies()
         for message in messages:
-            one = self._begin(message)
+            place = self._begin(message)
             try:
                 mail = self._backend.prepare(message, bodies, self._smtputf8)
             except Exception as exc:
-                self._failed(one, exc)
+                self._failed(place, message, exc)
                 continue
             if mail is None:
-                one.report = DeliveryReport({})
+                self._reports[place] = DeliveryReport({})
                 continue
-            waiting.append(one)
+            waiting.append((place, message))
             yield mail
 
-    def _try_alone(self, one: _Try) -> None:
+    def _try_alone(self, place: int, message: EmailMessage) -> None:
         because = self._unreachable
-        if because is None:
-            self._end(one, self._backend._send, one.message)
-        else:
-            self._end(one, self._give_up, one.message, because)
-
-    def _end(self, one: _Try, send: Callable[..., Any], *arguments: Any) -> None:
         try:
-            self._sent += bool(send(*arguments))
+            if because is not None:
+                self._sent += self._give_up(message, because)
+            elif self._backend._send(message):
+                self._sent += 1
         except Exception as exc:
-            self._failed(one, exc)
-        one.report = report_of(one.message)
-        if one.report is not None and isinstance(one.report.error, _UNREACHABLE):
-            self._unreachable = one.report.error
+            self._failed(place, message, exc)
+        self._ended(place, message)
 
-    def _failed(self, one: _Try, error: Exception) -> None:
+    def _settle(self, place: int, message: EmailMessage, report: DeliveryReport) -> None:
+        try:
+            if self._backend.settle(message, report):
+                self._sent += 1
+        except Exception as exc:
+            self._failed(place, message, exc)
+        self._ended(place, message)
+
+    def _ended(self, place: int, message: EmailMessage) -> None:
+        report = self._reports[place] = report_of(message)
+        if report is not None and isinstance(report.error, _UNREACHABLE):
+            self._unreachable = report.error
+
+    def _failed(self, place: int, message: EmailMessage, error: Exception) -> None:
         # One bad message must not stop the rest: it is raised when they are sent.
-        one.error = error
-        if report_of(one.message) is None:
-            untried(self._backend, one.message, error)
-        one.report = report_of(one.message)
+        self._errors[place] = error
+        if report_of(message) is None:
+            untried(self._backend, message, error)
+        self._reports[place] = report_of(message)
 
     def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
         """A message that is not tried any more, since there is no way to the server."""
