@@ -63,8 +63,9 @@ class Convoy:
 
     def complete(self, report: DeliveryReport) -> DeliveryReport:
         """The report on a mail that was accepted, with what the lane does not know."""
-        self.lease.use.last_used = time.monotonic()
         report.relay = self._relay
         report.message_id = message_id(self.lane.sent.content)
         report.reused = True
-        return self._teller.tell(report, self.began)
+        self._teller.tell(report, self.began)
+        self.lease.use.last_used = self.began + (report.seconds or 0.0)
+        return report

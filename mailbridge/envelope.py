@@ -131,10 +131,9 @@ class Envelope:
     ) -> None:
         if isinstance(forward_paths, (str, Address)):
             forward_paths = (forward_paths,)
-        parsed = [
-            _parse(path) if type(path) is str else Address.parse(path)
-            for path in forward_paths or ()
-        ]
+        parsed: list[Address] = []
+        for path in forward_paths or ():
+            parsed.append(_parse(path) if type(path) is str else Address.parse(path))  # noqa: PERF401 - nearly always one
         if not parsed:
             raise AddressError("no recipients: name at least one address to send to")
         recipients = tuple(parsed) if len(parsed) == 1 else tuple(dict.fromkeys(parsed))

@@ -150,22 +150,50 @@ def _builds_alternatives(message: EmailMessage) -> bool:
 def _fields(message: EmailMessage) -> str:
     """The header, in Django's order."""
     extra = message.extra_headers
-    if type(extra) is not dict or (extra and not all(type(name) is str for name in extra)):
+    if type(extra) is not dict:
         raise NotCovered("unusual headers")
-    sender = extra.get("From", message.from_email)
-    fields = header.text("Subject", str(message.subject), whole=not MODERN_DJANGO)
-    fields += header.addresses("From", [str(sender)])
-    for name, values in (("To", message.to), ("Cc", message.cc), ("Reply-To", message.reply_to)):
+    if extra:
+        return "".join(_fields_with(message, extra))
+    fields = _subject(message) + _mailboxes("From", [message.from_email])
+    if message.to:
+        fields += _mailboxes("To", message.to)
+    if message.cc:
+        fields += _mailboxes("Cc", message.cc)
+    if message.reply_to:
+        fields += _mailboxes("Reply-To", message.reply_to)
+    return fields + _now() + header.new_message_id(str(DNS_NAME))
+
+
+def _fields_with(message: EmailMessage, extra: dict[str, Any]) -> Iterator[str]:
+    """The header, with fields of the message's own or in place of others."""
+    if not all(type(name) is str for name in extra):
+        raise NotCovered("unusual headers")
+    yield _subject(message)
+    addresses = {
+        "From": [message.from_email],
+        "To": message.to,
+        "Cc": message.cc,
+        "Reply-To": message.reply_to,
+    }
+    for name, values in addresses.items():
         if name in extra:
-            fields += header.addresses(name, [_header_value(extra[name])])
+            yield header.addresses(name, [_header_value(extra[name])])
         elif values:
-            fields += header.addresses(name, [str(value) for value in values])
+            yield _mailboxes(name, values)
     names = [name.lower() for name in extra]
     if "date" not in names:
-        fields += _now()
+        yield _now()
     if "message-id" not in names:
-        fields += header.new_message_id(str(DNS_NAME))
-    return fields + "".join(_extra(extra, names)) if extra else fields
+        yield header.new_message_id(str(DNS_NAME))
+    yield from _extra(extra, names)
+
+
+def _subject(message: EmailMessage) -> str:
+    return header.text("Subject", str(message.subject), whole=not MODERN_DJANGO)
+
+
+def _mailboxes(name: str, values: Iterable[object]) -> str:
+    return header.addresses(name, [*map(str, values)])
 
 
 def _extra(extra: dict[str, Any], names: Iterable[str]) -> Iterator[str]:

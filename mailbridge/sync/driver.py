@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import TypeVar
 
 from ..deadline import Deadline, is_over, shortest
@@ -100,11 +101,11 @@ class Connection(Wire):
         while True:
             octets, written = shortcut.octets(), 0
             came: bytes | OSError | None = None
-            deadline = self._after(self._seconds(shortcut.need))
+            began, seconds = time.monotonic(), self._seconds(shortcut.need)
             try:
                 sock = self._connected()
                 written = sock.send(octets)
-                if written == len(octets) and self._wait(READ, deadline):
+                if written == len(octets) and self._wait_for(READ, seconds):
                     came = sock.recv(BLOCK)
                     if shortcut.consent(came):
                         if shortcut.report is None:
@@ -117,7 +118,7 @@ class Connection(Wire):
                 raise
             try:
                 shortcut.resume()
-                self._tell(shortcut.need, octets, written, came, deadline)
+                self._tell(shortcut.need, octets, written, came, began)
             except Disconnected as lost:
                 self.session.abandon("the connection was lost", lost)
             return self.run(shortcut.hear())
@@ -139,10 +140,10 @@ class Connection(Wire):
         octets: bytes,
         written: int,
         came: bytes | OSError | None,
-        deadline: float | None,
+        began: float,
     ) -> None:
         """Let the session know what became of `octets`, which it has given out, and what came."""
-        session = self.session
+        session, seconds = self.session, self._seconds(need)
         session.sending(len(octets))
         if isinstance(came, OSError) and not isinstance(came, LATER):
             if not written:
@@ -158,8 +159,9 @@ class Connection(Wire):
                 session.stop_writing()
             return
         if came is None:
-            raise self._timed_out(self._seconds(need), "for the server's reply")
+            raise self._timed_out(seconds, "for the server's reply")
         if isinstance(came, bytes):
             session.receive_data(came)
         # If that is no whole reply, its time runs already.
-        self._deadline, self._waiting_for = deadline, (session.answered, need)
+        self._deadline = None if seconds is None else began + seconds
+        self._waiting_for = session.answered, need

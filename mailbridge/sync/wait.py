@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from collections.abc import Collection
 from math import ceil
 from typing import Any
@@ -22,11 +21,8 @@ class Waiter:
         self._poll = None if self._poller is None else self._poller.poll
         self._asked = 0
 
-    def wait(self, events: int, deadline: float | None) -> int:
-        """READ, WRITE or both, whichever it is ready for; 0 when the deadline has passed."""
-        seconds = None if deadline is None else deadline - time.monotonic()
-        if seconds is not None and seconds < 0:
-            seconds = 0.0
+    def wait(self, events: int, seconds: float | None) -> int:
+        """READ, WRITE or both, whichever it is ready for; 0 when so many seconds have passed."""
         if self._poll is None:
             return self._select(events, seconds)
         if events != self._asked:

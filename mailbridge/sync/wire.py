@@ -251,9 +251,13 @@ class Wire(Link):
         return self.sock
 
     def _wait(self, events: int, deadline: float | None) -> int:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return self._wait_for(events, left)
+
+    def _wait_for(self, events: int, seconds: float | None) -> int:
         if self._waiter is None:
             self._waiter = Waiter(self._connected())
-        return self._waiter.wait(events, deadline)
+        return self._waiter.wait(events, seconds)
 
     def _after(self, seconds: float | None) -> float | None:
         """The moment in so many seconds, or the limit if that is sooner."""

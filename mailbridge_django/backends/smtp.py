@@ -357,7 +357,8 @@ class EmailBackend(BaseEmailBackend):
         """
         attach(email_message, report)
         if report.error is None and report.recipients and report.all_accepted:
-            signals.tell(type(self), email_message, report, None)
+            if signals.post_send.receivers:
+                signals.tell(type(self), email_message, report, None)
             return True
         failure = report.failure(self.on_refused)
         if isinstance(failure, mailbridge.MailError):
