@@ -13,9 +13,11 @@ _LATER: Final = {
 }
 _FOR_GOOD: Final = {
     "GreetingRefused": "This server takes no mail from here: check host and port",
+    "TLSError": "Check which TLS the server takes, and whether it asks for a certificate",
     "HeloRefused": "Set local_hostname to a name that the server accepts",
     "AuthenticationFailed": "Check user name and password",
     "SenderRefused": "Use a sender that belongs to your account",
+    "RecipientsRefused": "Correct or drop these addresses",
     "MessageRefused": "Change the message: the reply says why",
 }
 

@@ -224,6 +224,8 @@ def handshake_error(exc: OSError | ValueError) -> MailError:
         return error
     if isinstance(exc, ssl.SSLError):
         error = TLSError(f"the TLS handshake failed: {exc.reason or exc}")
+        # It hung up in the middle, which is no other thing than to reset the connection.
+        error.retryable = isinstance(exc, ssl.SSLEOFError)
         if exc.reason in ("WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"):
             error.advice = PLAIN
         return error

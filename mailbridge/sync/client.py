@@ -9,9 +9,10 @@ from ..client import DEFAULT, Answer, BaseClient, Timeout, answer, fully_qualifi
 from ..errors import Disconnected, HeloRefused, ResponseError
 from ..host import host_and_port
 from ..protocol import command, dialogue
+from ..protocol.reply import Reply
 from ..protocol.session import Dialogue
 from ..protocol.shortcut import Shortcut
-from ..report import DeliveryReport
+from ..report import DeliveryReport, Phase
 from .driver import Connection
 
 T = TypeVar("T")
@@ -169,7 +170,10 @@ class Client(BaseClient[Connection]):
             # RFC 5321 section 3.2: fall back to HELO; LMTP has none.
             code, text = self.helo()
         if not 200 <= code < 300:
-            raise HeloRefused(code, text)
+            refused = HeloRefused.of(Reply(code, tuple(text.split(b"\n"))))
+            refused.phase = Phase.EHLO
+            self._locate(refused)
+            raise refused
 
     def help(self, args: str = "") -> bytes:
         """HELP: the text of the reply."""

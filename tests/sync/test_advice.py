@@ -7,7 +7,7 @@ import pytest
 import mailbridge
 from mailbridge.testing import ScriptedServer
 from tests.sync.servers import Peer, RawServer
-from tests.sync.support import BOTH, CONTENT, ENVELOPE, transport
+from tests.sync.support import BOTH, CONTENT, ENVELOPE, SENDER, TO, client, transport
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ def test_relaying_is_denied(smtpd: ScriptedServer) -> None:
     with pytest.raises(mailbridge.RecipientsRefused, match="set username and password") as caught:
         transport(smtpd).send(BOTH, CONTENT)
     assert "drop" not in str(caught.value)
+
+
+def test_recipients_of_sendmail(smtpd: ScriptedServer) -> None:
+    smtpd.refuse("*", 550, "5.1.1 No such user")
+    with client(smtpd) as smtp, pytest.raises(mailbridge.RecipientsRefused) as caught:
+        smtp.sendmail(SENDER, [TO], CONTENT)
+    assert caught.value.advice == "Correct or drop these addresses"
 
 
 def test_a_server_that_drops_what_is_pipelined() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ssl
 import tempfile
@@ -17,12 +18,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL
+from mailbridge import SMTP, SMTP_SSL, AsyncTransport
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge.testing.certificates import certificate_of
 from mailbridge.tls import context_for, sessions_of, tls_context
-from tests.sync.servers import LOCK_STEP, Peer, RawServer
+from tests.sync.servers import LOCK_STEP, Peer, RawServer, leave, reset
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
 
 ME = "127.0.0.1"
@@ -317,6 +318,37 @@ def test_tls_alert_instead_of_a_greeting() -> None:
     with RawServer(lambda peer: peer.send(b"\x15\x03\x01\x00\x02\x02\x0a\r\n")) as raw:
         with pytest.raises(mailbridge.MailError, match="tls='implicit'"):
             transport(raw).send(ENVELOPE, CONTENT)
+
+
+@pytest.mark.parametrize("end", [leave, reset])
+@pytest.mark.parametrize("mode", ["starttls", "implicit"])
+def test_a_server_that_goes_in_the_handshake(
+    smtpd: ScriptedServer, ca: TestCA, mode: str, end: Callable[[Peer], None]
+) -> None:
+    """To hang up is no other thing than to reset: the next relay is asked, or this one later."""
+
+    def dialogue(peer: Peer) -> None:
+        if mode == "starttls":
+            peer.until("STARTTLS", ehlo=("250-raw.example", "250 STARTTLS"))
+            peer.say("220 go on")
+        peer.receive()
+        end(peer)
+
+    with RawServer(dialogue) as raw:
+        down = transport(raw, tls=mode, ca_file=ca.ca_file)
+        with pytest.raises(mailbridge.TLSError, match="Try again later") as caught:
+            down.send(ENVELOPE, CONTENT)
+        assert caught.value.retryable
+
+        async def send() -> None:
+            async with AsyncTransport(down.relay) as other:
+                await other.send(ENVELOPE, CONTENT)
+
+        with pytest.raises(mailbridge.TLSError, match="Try again later"):
+            asyncio.run(send())
+        relays = [down.relay, transport(smtpd).relay]
+        report = mailbridge.Transport(relays).send(ENVELOPE, CONTENT)
+    assert (report.accepted, report.attempts) == ((TO,), 2)
 
 
 @pytest.mark.parametrize("answer", [b"garbage, not a TLS record", b""], ids=["garbage", "close"])

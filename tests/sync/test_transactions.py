@@ -261,6 +261,9 @@ def test_421_at_ehlo_says_no_helo(smtpd: ScriptedServer) -> None:
     with pytest.raises(mailbridge.SMTPHeloError) as caught:
         smtp.sendmail(SENDER, TO, CONTENT)
     assert (caught.value.smtp_code, smtp.sock, smtp.does_esmtp) == (421, None, False)
+    assert caught.value.reply.text == "4.3.2 too busy"
+    assert f"(127.0.0.1:{smtpd.port}, ehlo). Try again later" in str(caught.value)
+    assert caught.value.transcript[-1] == "S: 421 4.3.2 too busy"
     with pytest.raises(mailbridge.HeloRefused):
         transport(smtpd).send(ENVELOPE, CONTENT)
     assert verbs(smtpd) == ["EHLO", "EHLO"]
