@@ -14,10 +14,12 @@ from ..errors import Disconnected, MailError, ResponseError
 from ..host import host_and_port
 from ..message import flattened
 from ..protocol import auth, command, delivery, dialogue
+from ..protocol.alone import Alone, goes_alone
 from ..protocol.content import Buffer, canonical
 from ..protocol.reply import Reply
 from ..protocol.sasl import Credentials
 from ..protocol.session import Dialogue
+from ..report import DeliveryReport
 from ..secret import Secret
 from ..sendmail import Submission
 from ..tls import tls_context
@@ -127,16 +129,24 @@ class AsyncSMTP(BaseClient[Connection]):
 
     async def _run(self, conversation: Dialogue[T]) -> T:
         async with self._turn:
-            connection = self._connection
-            if connection is None:
-                conversation.close()
-                raise Disconnected("please run connect() first")
-            self._listen()
-            try:
-                return await connection.run(conversation)
-            finally:
-                if not connection.open and connection is self._connection:
-                    self.close()
+            return await self._converse(conversation)
+
+    async def _converse(self, conversation: Dialogue[T]) -> T:
+        """Run a dialogue. The turn is this task's."""
+        connection = self._connection
+        if connection is None:
+            conversation.close()
+            raise Disconnected("please run connect() first")
+        self._listen()
+        try:
+            return await connection.run(conversation)
+        finally:
+            self._let_go_of(connection)
+
+    def _let_go_of(self, connection: Connection) -> None:
+        """Forget it, if it is closed. Another may have taken its place."""
+        if not connection.open and connection is self._connection:
+            self.close()
 
     # Commands of the caller's own.
 
@@ -247,17 +257,26 @@ class AsyncSMTP(BaseClient[Connection]):
         somebody got the mail.
         """
         submission = Submission(from_addr, to_addrs, msg, mail_options, rcpt_options)
-        report = await self._run(self._delivery(submission))
+        async with self._turn:
+            report = await self._deliver(submission)
         try:
             return submission.outcome(report)
         except MailError as error:
             self._locate(error)
             raise
 
-    def _delivery(self, submission: Submission) -> Dialogue[Any]:
-        yield from self._hello()
-        mail = submission.transaction(self._session)
-        return (yield from delivery.deliver(self._session, mail))
+    async def _deliver(self, submission: Submission) -> DeliveryReport:
+        if self._session.hello is None:
+            await self._converse(self._hello())
+        connection, session = self._connection, self._session
+        mail = submission.transaction(session)
+        self._listen()
+        if connection is None or not (session.idle and goes_alone(session, mail)):
+            return await self._converse(delivery.deliver(session, mail))
+        try:
+            return await connection.exchange(Alone(session, mail))
+        finally:
+            self._let_go_of(connection)
 
     async def send_message(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import mailbridge
+from mailbridge import SMTP
 from mailbridge.protocol.alone import Alone
 from mailbridge.testing import TestCA
 from tests.sync.servers import GRANTED, PIPELINING, Gone, Peer, RawServer, drip, leave, reset
@@ -121,6 +122,30 @@ def test_whatever_comes(
         assert report.transcript
     assert report.seconds is not None
     assert report.seconds < 1.9
+
+
+@pytest.mark.parametrize(("step", "then", "state", "error"), CASES.values(), ids=CASES.keys())
+def test_whatever_comes_to_sendmail(
+    step: Callable[[Peer], None],
+    then: Callable[[Peer], None],
+    state: str,
+    error: type | None,
+) -> None:
+    def dialogue(peer: Peer) -> None:
+        step(peer)
+        then(peer)
+        peer.until("QUIT", ehlo=PIPELINING)
+
+    with RawServer(dialogue) as server:
+        smtp = SMTP(server.host, server.port, "me", timeout=1.0)
+        if error is None:
+            assert smtp.sendmail(ENVELOPE.sender, [TO], CONTENT) == {}
+            assert smtp.noop()[0] == 250
+        else:
+            with pytest.raises(error) as caught:
+                smtp.sendmail(ENVELOPE.sender, [TO], CONTENT)
+            assert str(caught.value.report[TO].state) == state
+        smtp.close()
 
 
 def test_a_content_that_is_not_read_at_once() -> None:
