@@ -104,7 +104,8 @@ def text(name: str, value: str, *, whole: bool = False) -> str:
     if "=?" in value:
         raise NotCovered("it looks like an encoded word")
     if _TEXT.fullmatch(value):
-        return _folded(name, value)
+        short = len(name) + 2 + len(value) <= SHORT_LINE
+        return f"{name}: {value}\r\n" if short else _folded(name, value)
     if value.isascii():
         raise NotCovered("white space in front, or a control character")
     _check_characters(value)

@@ -97,12 +97,12 @@ class Bodies:
 
 
 def _key(part: Part) -> _Key:
-    # Binaries are told apart by identity: comparing their octets would cost more than it saves.
+    if isinstance(part, Text):
+        return part
     if isinstance(part, Multipart):
         return part.subtype, *map(_key, part.parts)
-    if isinstance(part, Binary):
-        return id(part.content), part.type, part.fields
-    return part
+    # Binaries are told apart by identity: comparing their octets would cost more than it saves.
+    return id(part.content), part.type, part.fields
 
 
 def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | None:
@@ -154,7 +154,7 @@ def _fields(message: EmailMessage) -> str:
         raise NotCovered("unusual headers")
     if extra:
         return "".join(_fields_with(message, extra))
-    fields = _subject(message) + _mailboxes("From", [message.from_email])
+    fields = _subject(message) + header.addresses("From", [str(message.from_email)])
     if message.to:
         fields += _mailboxes("To", message.to)
     if message.cc:
@@ -241,15 +241,17 @@ def _part(message: EmailMessage, alternatives: Iterable[Any]) -> Part:
     body: Any = message.body
     if not isinstance(body, str):
         raise NotCovered("a body that is no text")
-    subtype = message.content_subtype
-    parts: list[Part] = [Text(body, subtype)] if body else []
+    text, attachments = Text(body, message.content_subtype), message.attachments
+    if not (alternatives or attachments):
+        return text
+    parts: list[Part] = [text] if body else []
     if alternatives:
         parts += map(_alternative, alternatives)
         parts = [Multipart(_subtype(message, "alternative"), tuple(parts))]
-    if message.attachments:
-        parts += map(_attachment, message.attachments)
+    if attachments:
+        parts += map(_attachment, attachments)
         return Multipart(_subtype(message, "mixed"), tuple(parts))
-    return parts[0] if parts else Text("", subtype)
+    return parts[0]
 
 
 def _subtype(message: EmailMessage, name: str) -> str:

@@ -58,9 +58,9 @@ class Lane:
         self._by_bdat = session.chunking
         self._tells_size = "size" in session.extensions
         self._most = min(session.extensions.size_limit or PIECE, PIECE)
-        # How the mail that waits was granted: as a transaction, or by these replies.
-        self._granted: MailTransaction | None = granted
-        self._replies: list[Reply] = []
+        # How the mail that waits was granted: the first as a transaction, the others by replies.
+        self._granted = granted
+        self._replies: list[Reply] | None = None
         # Octets of content, the group behind it, and the replies.
         self._past: deque[tuple[int, list[bytes], list[Reply]]] = deque(maxlen=REMEMBERED)
 
@@ -108,8 +108,7 @@ class Lane:
         session.mail_accepted += 1
         session.answered += len(replies)
         self._past.append((mail.body.size, lines, replies))
-        self._granted, self._replies = None, replies
-        self.sent, self.waiting = mail, following
+        self._replies, self.sent, self.waiting = replies, mail, following
         envelope, reply = mail.envelope, replies[0]
         results = {}
         for path in envelope.forward_paths:
@@ -135,7 +134,7 @@ class Lane:
     def transaction(self) -> MailTransaction:
         """The mail that waits, as others deliver it."""
         self._note()
-        if self._granted is not None:
+        if self._replies is None:
             return self._granted
         granted = self._begun(self.waiting)
         granted.grant(self._replies[1:])
