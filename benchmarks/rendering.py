@@ -27,7 +27,7 @@ django.setup()
 from django.core.mail import EmailMessage, EmailMultiAlternatives  # noqa: E402 - after settings
 
 from mailbridge.render import Rendered  # noqa: E402
-from mailbridge_django.fastpath import MODERN_DJANGO, Bodies, render  # noqa: E402
+from mailbridge_django.fastpath import MODERN_DJANGO, Common, render  # noqa: E402
 
 ROUNDS = 15
 ROUND_SECONDS = 0.02
@@ -119,10 +119,10 @@ def main() -> None:
     for make in (text, text_and_html, foreign_10k, recipients_500, attachment_5m):
         message = make()
         compare(make.__name__, partial(by_us, message), partial(by_django, message))
-    message, bodies = foreign_10k(), Bodies()
+    message, common = foreign_10k(), Common()
     compare(
         "foreign_10k, body of the one before",
-        lambda: bytes(render(message, bodies) or b""),
+        lambda: bytes(render(message, common) or b""),
         lambda: by_django(message),
     )
     message = text()

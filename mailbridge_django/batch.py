@@ -17,7 +17,7 @@ from mailbridge import DeliveryReport, observe
 
 from . import exceptions, signals
 from .connection import OpenConnection, attempt
-from .fastpath import Bodies
+from .fastpath import Common
 from .message import Mail
 from .report import not_tried, report_of
 
@@ -87,11 +87,11 @@ class Batch:
 
     def _mails(self, messages: Iterator[EmailMessage], waiting: deque[_Placed]) -> Iterator[Mail]:
         """What is to be sent. Those that wait for a report are in `waiting`."""
-        bodies = Bodies()
+        common = Common()
         for message in messages:
             place = self._begin(message)
             try:
-                mail = self._backend.prepare(message, bodies, self._smtputf8)
+                mail = self._backend.prepare(message, common, self._smtputf8)
             except Exception as exc:
                 self._failed(place, message, exc)
                 continue

@@ -73,18 +73,21 @@ _MIMETYPE = re.compile(r"[a-z]+/[^/;]+")
 _Key = tuple[Any, ...]
 
 
-class Bodies:
-    """The last few bodies that were rendered, for messages that differ in their head only.
+class Common:
+    """What the messages of a batch have in common: the settings, and the last few bodies.
 
     Keep one for as long as a batch takes: what it holds, it keeps in memory.
     """
 
     def __init__(self, size: int = 4) -> None:
+        # To ask Django for a setting takes its time.
+        self.charset: Any = settings.DEFAULT_CHARSET
+        self.local_time: bool = settings.EMAIL_USE_LOCALTIME
         self._size = size
         # The parts are kept with the body, so that the identities in the key stay theirs.
         self._bodies: dict[_Key, tuple[Part, RenderedBody]] = {}
 
-    def render(self, part: Part) -> RenderedBody:
+    def body(self, part: Part) -> RenderedBody:
         """The body for `part`, from before if there was an equal one."""
         key = _key(part)
         if (found := self._bodies.get(key)) is not None:
@@ -105,15 +108,15 @@ def _key(part: Part) -> _Key:
     return id(part.content), part.type, part.fields
 
 
-def render(message: EmailMessage, bodies: Bodies | None = None) -> Rendered | None:
+def render(message: EmailMessage, common: Common | None = None) -> Rendered | None:
     """The content of `message` for the wire, or None if that is for `message.message()`."""
+    if common is None:
+        common = Common()
     try:
-        multiple = _builds_alternatives(message)
-        fields = _fields(message)
+        multiple = _builds_alternatives(message, common.charset)
+        fields = _fields(message, common.local_time)
         part = _part(message, message.alternatives if multiple else ())  # type: ignore[attr-defined]
-        return Rendered(
-            fields, bodies.render(part) if bodies is not None else render_body(part, STYLE)
-        )
+        return Rendered(fields, common.body(part))
     except NotCovered:
         return None
 
@@ -126,7 +129,7 @@ _of_plain, _of_multiple = _getter(EmailMessage), _getter(EmailMultiAlternatives)
 _PLAIN, _MULTIPLE = _of_plain(EmailMessage), _of_multiple(EmailMultiAlternatives)
 
 
-def _builds_alternatives(message: EmailMessage) -> bool:
+def _builds_alternatives(message: EmailMessage, charset: Any) -> bool:
     """True if the message has alternatives. NotCovered unless it is built as Django builds it."""
     if not isinstance(message, EmailMessage):
         raise NotCovered("an object that is like a message")
@@ -136,7 +139,7 @@ def _builds_alternatives(message: EmailMessage) -> bool:
     if not _OVERRIDABLE.isdisjoint(vars(message)):
         raise NotCovered("a message with methods of its own")
     # An email.charset.Charset equals its name, and says more than that.
-    encoding: Any = message.encoding or settings.DEFAULT_CHARSET
+    encoding: Any = message.encoding or charset
     if type(encoding) is not str or encoding != "utf-8":
         raise NotCovered("another encoding than UTF-8")
     if MODERN_DJANGO:
@@ -147,13 +150,13 @@ def _builds_alternatives(message: EmailMessage) -> bool:
     return multiple
 
 
-def _fields(message: EmailMessage) -> str:
+def _fields(message: EmailMessage, local_time: bool) -> str:
     """The header, in Django's order."""
     extra = message.extra_headers
     if type(extra) is not dict:
         raise NotCovered("unusual headers")
     if extra:
-        return "".join(_fields_with(message, extra))
+        return "".join(_fields_with(message, extra, local_time))
     fields = _subject(message) + header.addresses("From", [str(message.from_email)])
     if message.to:
         fields += _mailboxes("To", message.to)
@@ -161,10 +164,10 @@ def _fields(message: EmailMessage) -> str:
         fields += _mailboxes("Cc", message.cc)
     if message.reply_to:
         fields += _mailboxes("Reply-To", message.reply_to)
-    return fields + _now() + header.new_message_id(str(DNS_NAME))
+    return fields + _now(local_time) + header.new_message_id(str(DNS_NAME))
 
 
-def _fields_with(message: EmailMessage, extra: dict[str, Any]) -> Iterator[str]:
+def _fields_with(message: EmailMessage, extra: dict[str, Any], local_time: bool) -> Iterator[str]:
     """The header, with fields of the message's own or in place of others."""
     if not all(type(name) is str for name in extra):
         raise NotCovered("unusual headers")
@@ -182,7 +185,7 @@ def _fields_with(message: EmailMessage, extra: dict[str, Any]) -> Iterator[str]:
             yield _mailboxes(name, values)
     names = [name.lower() for name in extra]
     if "date" not in names:
-        yield _now()
+        yield _now(local_time)
     if "message-id" not in names:
         yield header.new_message_id(str(DNS_NAME))
     yield from _extra(extra, names)
@@ -220,9 +223,9 @@ def _header_value(value: object) -> str:
     raise NotCovered("a header value that is no text")
 
 
-def _now() -> str:
+def _now(local_time: bool) -> str:
     """The Date field."""
-    if not settings.EMAIL_USE_LOCALTIME:
+    if not local_time:
         return _utc(int(time()))
     if not MODERN_DJANGO:
         return f"Date: {formatdate(localtime=True)}\r\n"

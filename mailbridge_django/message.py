@@ -57,14 +57,14 @@ def to_mail(
     *,
     smtputf8: bool = False,
     prepare: PrepareAddress | None = None,
-    bodies: fastpath.Bodies | None = None,
+    common: fastpath.Common | None = None,
 ) -> Mail:
     """The envelope of `message` and its content with CRLF line ends.
 
     `recipients` are those of `message.recipients()`, if it was asked already. Attachments are
     encoded while the content is read. Recipients named twice are kept once, empty ones dropped.
-    `smtputf8` says that local parts outside ASCII can be sent; `bodies` keeps what the next message
-    may have in common with this one. What the message has as `esmtp` goes into the envelope.
+    `smtputf8` says that local parts outside ASCII can be sent; `common` is what this message has
+    in common with others. What the message has as `esmtp` goes into the envelope.
 
     Raises ValueError for an invalid address, for one that is not ASCII without `smtputf8`, for no
     recipient, and for a header field that is none or would become two; and whatever the message's
@@ -85,7 +85,7 @@ def to_mail(
     paths = [address(text) for text in texts if text]
     envelope = Envelope(sender, paths, getattr(message, "esmtp", None))
     if not envelope.needs_smtputf8:
-        rendered = fastpath.render(message, bodies)
+        rendered = fastpath.render(message, common)
         if rendered is not None:
             return Mail(envelope, rendered)
     try:

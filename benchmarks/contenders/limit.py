@@ -143,13 +143,13 @@ def django(job: Job) -> Iterator[Prepare]:
     """A batch of Django's messages in one function: our renderer, and what `function` does."""
     mail = django_site.configured(job, "limit")
     to_mail = needed("mailbridge_django.message", "to_mail")
-    bodies = needed("mailbridge_django.fastpath", "Bodies")()
+    common = needed("mailbridge_django.fastpath", "Common")()
     wire, parser, replies = Wire(job), ReplyParser(), len(job.to) + 3
 
     def run(batch: list[Any]) -> None:
         waiting: tuple[Any, Envelope, bytes] | None = None
         for message in batch:
-            envelope, content = to_mail(message, bodies=bodies)
+            envelope, content = to_mail(message, common=common)
             group = group_of(envelope, content.size)
             if waiting is None:
                 wire.exchange(group, replies - 1)

@@ -29,7 +29,7 @@ from ..connection import (
     only_ours,
     route,
 )
-from ..fastpath import Bodies
+from ..fastpath import Common
 from ..message import Mail, addr_spec, to_mail
 from ..single import goes_alone, methods, send_alone
 
@@ -327,7 +327,7 @@ class EmailBackend(BaseEmailBackend):
     def prepare(
         self,
         email_message: EmailMessage,
-        bodies: Bodies | None = None,
+        common: Common | None = None,
         smtputf8: bool | None = None,
     ) -> Mail | None:
         """What is sent for a message, None for nothing: no recipients, or a receiver's wish.
@@ -347,7 +347,7 @@ class EmailBackend(BaseEmailBackend):
             recipients,
             smtputf8=smtputf8,
             prepare=self.prep_address,
-            bodies=bodies,
+            common=common,
         )
 
     def settle(self, email_message: EmailMessage, report: DeliveryReport) -> bool:

@@ -16,7 +16,7 @@ from django.test import override_settings
 from django.utils.functional import lazystr
 from django.utils.safestring import mark_safe
 
-from mailbridge_django.fastpath import MODERN_DJANGO, Bodies, render
+from mailbridge_django.fastpath import MODERN_DJANGO, Common, render
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -188,25 +188,25 @@ def test_the_date_is_in_the_zone_of_the_settings(local: bool) -> None:
 
 
 def test_bodies_are_used_again() -> None:
-    bodies = Bodies()
-    first, second, other = (render(simple(subject=str(n)), bodies) for n in range(3))
+    common = Common()
+    first, second, other = (render(simple(subject=str(n)), common) for n in range(3))
     assert first is not None
     assert second is not None
     assert first.body is second.body
     assert bytes(first) != bytes(second)
-    other = render(simple(body="another"), bodies)
+    other = render(simple(body="another"), common)
     assert other is not None
     assert other.body is not first.body
 
 
 def test_bodies_with_attachments_are_used_again() -> None:
-    bodies, content = Bodies(size=1), PNG * 2
+    common, content = Common(size=1), PNG * 2
     messages = [simple(), simple(), simple()]
     for message, octets in zip(
         messages, [content, content, bytes(bytearray(content))], strict=True
     ):
         message.attach("a.png", octets, "image/png")
-    first, second, third = (render(message, bodies) for message in messages)
+    first, second, third = (render(message, common) for message in messages)
     assert first is not None
     assert second is not None
     assert third is not None
