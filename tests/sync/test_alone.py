@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -122,6 +123,26 @@ def test_whatever_comes(
         assert report.transcript
     assert report.seconds is not None
     assert report.seconds < 1.9
+
+
+@pytest.mark.parametrize("step", [group, content])
+def test_a_reply_that_begins_late_has_no_time_of_its_own(step: Callable[[Peer], None]) -> None:
+    """It is waited for since it was due, and not since its first octet."""
+
+    def dialogue(peer: Peer) -> None:
+        step(peer)
+        peer.sock.settimeout(1.2)
+        with contextlib.suppress(TimeoutError):
+            peer.sock.recv(1)
+        drip(peer)
+
+    with RawServer(dialogue) as server:
+        sender = transport(server, timeout=1.5, final_reply_timeout=1.5)
+        report = sender.attempt(ENVELOPE, CONTENT)
+        mailbridge.close_pools()
+    assert isinstance(report.error, mailbridge.ReplyTimeout | mailbridge.DeliveryInDoubtTimeout)
+    assert report.seconds is not None
+    assert 1.4 < report.seconds < 2.5
 
 
 @pytest.mark.parametrize(("step", "then", "state", "error"), CASES.values(), ids=CASES.keys())
