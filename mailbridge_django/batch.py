@@ -105,7 +105,7 @@ class Batch:
         because = self._unreachable
         try:
             if because is not None:
-                self._sent += self._give_up(message, because)
+                self._give_up(message, because)
             elif self._backend._send(message):
                 self._sent += 1
         except Exception as exc:
@@ -132,13 +132,12 @@ class Batch:
             untried(self._backend, message, error)
         self._reports[place] = report_of(message)
 
-    def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> bool:
+    def _give_up(self, message: EmailMessage, because: mailbridge.MailError) -> None:
         """A message that is not tried any more, since there is no way to the server."""
         if any(message.recipients()):
             error = exceptions.about(copy.copy(because), message)
             error.report = untried(self._backend, message, error)
             self._backend.raise_or_log(error)
-        return False
 
 
 def finish(sent: int, errors: Sequence[Exception], reports: Iterable[DeliveryReport | None]) -> int:
