@@ -110,18 +110,18 @@ class Batch:
                 self._sent += 1
         except Exception as exc:
             self._failed(place, message, exc)
-        self._ended(place, message)
+        self._ended(place, report_of(message))
 
     def _settle(self, place: int, message: EmailMessage, report: DeliveryReport) -> None:
         try:
             if self._backend.settle(message, report):
                 self._sent += 1
         except Exception as exc:
-            self._failed(place, message, exc)
-        self._ended(place, message)
+            self._errors[place] = exc
+        self._ended(place, report)
 
-    def _ended(self, place: int, message: EmailMessage) -> None:
-        report = self._reports[place] = report_of(message)
+    def _ended(self, place: int, report: DeliveryReport | None) -> None:
+        self._reports[place] = report
         if report is not None and isinstance(report.error, _UNREACHABLE):
             self._unreachable = report.error
 
