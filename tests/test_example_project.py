@@ -222,7 +222,9 @@ def test_the_demo_runs_through() -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "end", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.once)]
+)
 def test_the_demo_serves_pages_until_it_is_ended(end: signal.Signals) -> None:
     from example_project.sites import fill_in
 

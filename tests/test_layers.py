@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("mailbridge", "mailbridge_django", "mailbridge_flask")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -83,8 +85,8 @@ def imports(path: Path) -> Iterator[Import]:
     ``from a import b`` yields ``a.b``, since b can be a module.
     """
     package = path.relative_to(ROOT).with_suffix("").parts[:-1]
-    tree = ast.parse(path.read_bytes())
-    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If)]
+    nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    blocks = [node for node in nodes if isinstance(node, ast.If)]
     guarded = {
         inner
         for block in blocks
@@ -92,7 +94,7 @@ def imports(path: Path) -> Iterator[Import]:
         for statement in block.body
         for inner in ast.walk(statement)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(node.lineno, alias.name, node in guarded)

@@ -14,6 +14,7 @@ TO = "r0@example.com"
 
 
 @pytest.mark.slow
+@pytest.mark.once
 @pytest.mark.timeout(240)
 def test_every_mail_is_accounted_for() -> None:
     accounts, counts = soak(8, seed=20)

@@ -77,6 +77,7 @@ def test_pytest_is_not_imported_by_others(module: str) -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.once
 def test_a_server_that_does_what_it_is_told(suite: Suite) -> None:
     suite.files(
         test_it="""
@@ -122,6 +123,7 @@ def test_a_server_that_does_what_it_is_told(suite: Suite) -> None:
     suite.run("--strict-markers").assert_outcomes(passed=4)
 
 
+@pytest.mark.once
 def test_a_wrong_marker_says_so(suite: Suite) -> None:
     suite.files(
         test_it="""
@@ -140,6 +142,7 @@ def test_a_wrong_marker_says_so(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*the marker smtpd takes keyword arguments only*"])
 
 
+@pytest.mark.once
 def test_a_recorded_session_is_repeated(suite: Suite) -> None:
     suite.files(
         test_it="""
@@ -172,6 +175,7 @@ def test_a_recorded_session_is_repeated(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*the client said b'RCPT TO:<else@example.net>*"])
 
 
+@pytest.mark.once
 def test_a_failure_shows_what_was_said(suite: Suite) -> None:
     suite.files(
         test_it="""
@@ -187,6 +191,7 @@ def test_a_failure_shows_what_was_said(suite: Suite) -> None:
     result.stdout.fnmatch_lines(["*smtpd: what was said*", "*C: RCPT TO:<ada@example.org>*"])
 
 
+@pytest.mark.once
 def test_an_empty_mailbox_says_so(suite: Suite) -> None:
     suite.files(
         test_it="""
@@ -200,6 +205,7 @@ def test_an_empty_mailbox_says_so(suite: Suite) -> None:
     result.stdout.no_fnmatch_line("*__tracebackhide__*")
 
 
+@pytest.mark.once
 def test_no_test_sees_the_mail_of_another_under_xdist(suite: Suite) -> None:
     pytest.importorskip("xdist", reason="needs pytest-xdist, of the group test")
     suite.files(
