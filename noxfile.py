@@ -3,13 +3,15 @@
 import os
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import nox
 
 # As `make test` has them. Real mail servers and the browser do not depend on these versions, nor
-# does what is marked `once`: the benchmarks, and pages of the documentation without Django.
+# does what is marked `once`: it reads our source, measures, or proves what hangs on a third party
+# (pytest, the libraries behind an OAuth 2 recipe), or on what other tests show with each version.
 WORKERS = ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")
 SELECTED = ("-m", "not interop and not browser and not once")
 MATRIX = [("3.11", "5.2"), ("3.12", "6.0"), ("3.13", "6.1")]
@@ -34,35 +36,40 @@ def runs(python: str) -> bool:
 
 
 def add_session(version: str, django: str) -> None:
-    python = interpreter(version)
+    tested = os.environ.get("TESTED") == f"{version} {django}"
+    python = None if tested else interpreter(version)
     title = f"matrix: python{version} × Django {django}"
 
     def run(session: nox.Session) -> None:
+        if tested:
+            print(f"{title}: the versions that `make test` runs with", flush=True)
+            session.skip("tested already")
         if python is None:
             print(f"{title}: not found here: skipped", flush=True)
             session.skip(f"there is no python{version}")
-        if os.environ.get("TESTED") == f"{version} {django}":
-            print(f"{title}: the versions that `make test` has run with", flush=True)
-            session.skip("tested already")
-        session.install("--upgrade", "pip>=25.1")
-        session.install(
+        session.run_install(
+            *(sys.executable, "-m", "pip", "--python", session.virtualenv.location, "install"),
             "--editable",
             ".[django,flask,scram,dkim,testing]",
             f"django=={django}.*",
             *nox.project.dependency_groups(PROJECT, "test"),
+            external=True,
         )
         report = Path(session.create_tmp()) / "report.xml"
         # What the property-based tests try is tried with each version anew.
         quick = {"HYPOTHESIS_PROFILE": "quick"}
         tests = session.posargs or WORKERS + SELECTED
-        session.run("pytest", f"--junit-xml={report}", *tests, env=quick)
+        if not session.run("pytest", f"--junit-xml={report}", *tests, env=quick):
+            return  # nox was told to install only
         suite = ET.parse(report).getroot().find("testsuite")
         count = {name: int(suite.get(name)) for name in ("tests", "skipped")}
         passed, skipped = count["tests"] - count["skipped"], count["skipped"]
         print(f"{title}: {passed} passed, {skipped} skipped", flush=True)
 
     run.__doc__ = f"Run the tests with Python {version} and Django {django}."
-    nox.session(run, python=python or False, name=f"python{version}-django{django}")
+    # One pip, that of the environment which nox runs in, serves all of them.
+    name, params = f"python{version}-django{django}", ["--without-pip"]
+    nox.session(run, python=python or False, name=name, venv_params=params)
 
 
 for version, django in MATRIX:
