@@ -162,6 +162,7 @@ def celery_of(app: Flask, **config: Any) -> Celery:
     celery.conf.update(
         broker_url="memory://",
         result_backend="cache+memory://",
+        broker_transport_options={"polling_interval": 0.05},
         broker_connection_retry_on_startup=False,
         **config,
     )

@@ -90,14 +90,15 @@ class Peer:
 
     def read_content(self) -> bytes:
         """Everything up to the final dot, as it came over the wire."""
-        wire = b"\r\n" + self._input
+        wire, seen = bytearray(b"\r\n" + self._input), 0
         self._input = b""
-        while b"\r\n.\r\n" not in wire:
+        while (end := wire.find(b"\r\n.\r\n", seen)) < 0:
+            seen = max(0, len(wire) - 4)
             self.receive()
             wire += self._input
             self._input = b""
-        content, _, self._input = wire.partition(b"\r\n.\r\n")
-        self.content = content[2:] + b"\r\n" if content else b""
+        self._input = bytes(wire[end + 5 :])
+        self.content = bytes(wire[2:end]) + b"\r\n" if end else b""
         return self.content
 
     def read(self, size: int) -> bytes:
@@ -225,6 +226,8 @@ class RawServer:
             while True:
                 sock, _ = self._socket.accept()
                 sock.settimeout(PATIENCE)
+                # As servers have it; a reply of several writes would wait for the client's ACK.
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 peer = Peer(sock)
                 self.peers.append(peer)
                 thread = threading.Thread(target=self._serve, args=(peer,), daemon=True)

@@ -14,7 +14,17 @@ import mailbridge
 from mailbridge import SMTP
 from mailbridge.protocol.alone import Alone
 from mailbridge.testing import TestCA
-from tests.sync.servers import GRANTED, PIPELINING, Gone, Peer, RawServer, drip, leave, reset
+from tests.sync.servers import (
+    GRANTED,
+    PATIENCE,
+    PIPELINING,
+    Gone,
+    Peer,
+    RawServer,
+    drip,
+    leave,
+    reset,
+)
 from tests.sync.support import CONTENT, ENVELOPE, TO, transport
 
 
@@ -221,12 +231,13 @@ def test_a_kept_connection_that_has_died_is_not_written_to() -> None:
 @pytest.mark.parametrize("unasked", ["250 2.0.0 Ok", "421 4.3.2 closing", "250-half"])
 def test_a_kept_connection_that_has_spoken_is_not_written_to(unasked: str) -> None:
     """What it says would be taken for the reply to MAIL."""
-    said = threading.Event()
+    kept, said = threading.Event(), threading.Event()
 
     def dialogue(peer: Peer) -> None:
         content(peer)
         peer.say("250 Ok")
         if len(server.peers) == 1:
+            assert kept.wait(PATIENCE)
             peer.say(unasked)
             said.set()
             peer.line()
@@ -235,10 +246,11 @@ def test_a_kept_connection_that_has_spoken_is_not_written_to(unasked: str) -> No
     with RawServer(dialogue) as server:
         with transport(server) as sender:
             assert sender.send(ENVELOPE, CONTENT).all_accepted
-            assert said.wait(5)
+            kept.set()
+            assert said.wait(PATIENCE)
             connection = sender.connection
             assert connection is not None
-            select.select([connection.sock], [], [], 5)
+            select.select([connection.sock], [], [], PATIENCE)
             report = sender.send(ENVELOPE, CONTENT)
         mailbridge.close_pools()
         assert report.all_accepted
