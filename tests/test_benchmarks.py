@@ -14,13 +14,15 @@ from benchmarks.aims import AIMS, GROUPS, Aim, Finding
 from benchmarks.bench import Bench, Cost, Race
 from benchmarks.contenders import Job, content, needed
 from benchmarks.groups import MEASURE
-from benchmarks.groups.trips import least
+from benchmarks.groups.trips import count
 from benchmarks.process import Child
 from benchmarks.servers import Missing, Servers, address_of
 from benchmarks.table import rows, table
 
 # They are for those who develop mailbridge, by one version of Python.
 pytestmark = pytest.mark.once
+
+TRIES = 8
 
 
 @pytest.fixture(scope="module")
@@ -29,45 +31,55 @@ def servers() -> Iterator[Servers]:
         yield servers
 
 
-def trips(servers: Servers, contender: str, mode: str = "none", n: int = 1, **job: int) -> int:
+def trips(
+    servers: Servers, contender: str, expected: int, mode: str = "none", n: int = 1, **job: int
+) -> int:
+    """The round trips that it takes, at the first of some tries that finds no more than expected.
+
+    A busy machine can tear a flight in two, but never join two in one.
+    """
     tls = mode != "none"
-    sink = servers.sink if tls else servers.plain_sink
+    sink = address_of(servers.sink if tls else servers.plain_sink)
     ca_file = servers.certificates.ca_file if tls else ""
     what = Job(tls=mode, login=tls, ca_file=ca_file, **job)
     warm = int(contender.endswith(".single"))
     bench = Bench(servers, offline=True)
-    return least(bench, address_of(sink), contender, what, n=n, warm=warm)
+    tries = (count(bench, sink, contender, what, n=n, warm=warm) for _ in range(TRIES))
+    least = next(tries)
+    while least > expected and (found := next(tries, None)) is not None:
+        least = min(least, found)
+    return least
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 8), ("starttls", 12), ("implicit", 10)])
 def test_the_trips_of_smtplib_for_one_message(servers: Servers, mode: str, expected: int) -> None:
-    assert trips(servers, "smtplib.cold", mode) == expected
+    assert trips(servers, "smtplib.cold", expected, mode) == expected
 
 
 def test_the_trips_of_smtplib_over_a_warm_connection(servers: Servers) -> None:
     # MAIL, RCPT, DATA, content for each; EHLO and QUIT.
-    assert trips(servers, "smtplib.session", n=5) == 4 * 5 + 2
+    assert trips(servers, "smtplib.session", 22, n=5) == 4 * 5 + 2
 
 
 def test_the_trips_of_smtplib_for_many_recipients(servers: Servers) -> None:
-    assert trips(servers, "smtplib.single", recipients=20) == 20 + 3
+    assert trips(servers, "smtplib.single", 23, recipients=20) == 20 + 3
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("none", 5), ("starttls", 8), ("implicit", 6)])
 def test_the_trips_for_one_message(servers: Servers, mode: str, expected: int) -> None:
     # SYN, ACK, EHLO, MAIL and RCPT, content; with TLS its two, and EHLO again after STARTTLS.
     # AUTH goes with MAIL, and nobody waits for an answer to QUIT.
-    assert trips(servers, "Transport.cold", mode) == expected
+    assert trips(servers, "Transport.cold", expected, mode) == expected
 
 
 def test_the_trips_over_a_warm_connection(servers: Servers) -> None:
     # MAIL and RCPT; each content with the next one's envelope, the last with QUIT.
-    assert trips(servers, "Transport.session", n=100) == 101
+    assert trips(servers, "Transport.session", 101, n=100) == 101
 
 
 def test_a_window_takes_three_trips_for_a_hundred(servers: Servers) -> None:
     # MAIL and RCPT of the first; all the rest; QUIT.
-    assert trips(servers, "Transport.window", n=100) == 3
+    assert trips(servers, "Transport.window", 3, n=100) == 3
 
 
 def test_the_sink_takes_groups_chunks_and_data() -> None:

@@ -199,7 +199,8 @@ def test_refused_in_the_middle_of_what_the_kernel_does_not_take() -> None:
         peer.say("250 Ok", *GRANTED)
         peer.receive()
         peer.say("552 5.3.4 too large")
-        peer.wait_for_close()
+        peer.read_content()
+        envelope(peer)
 
     def later(peer: Peer) -> None:
         peer.until("QUIT", ehlo=("250 raw.example",))
