@@ -15,6 +15,10 @@ from .protocol.content import in_memory
 from .protocol.lane import Lane
 from .report import DeliveryReport
 
+# Who has waited longer than this for the next mail finds out first if the server is still there: a
+# content that is written to one that has gone is in doubt.
+PAUSE = 0.1
+
 
 class Teller(Protocol):
     """Who tells of a report."""
@@ -45,6 +49,8 @@ class Convoy:
         """Let a mail in. False if it is not for a lane, or the connection carries no more."""
         use = self.lease.use
         self.began = now = time.monotonic()
+        if now - use.last_used > PAUSE:
+            self.connection.look()
         if policy.room(use, self._options, now) <= 1:
             return False
         try:

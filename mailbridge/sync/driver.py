@@ -128,9 +128,13 @@ class Connection(Wire):
         self._look_first()
         return self.session.alive and not self.session.has_input
 
+    def look(self) -> None:
+        """Take what the server has said while nobody waited for it, or that it is gone."""
+        self._look()
+
     def _look_first(self) -> None:
-        """Take what an idle server has said, unless that was done just now."""
-        if not self._looked and self.session.idle:
+        """The same of a server that nothing was asked of, unless that was done just now."""
+        if not self._looked and (self.session.idle or self.session.granted):
             self._look()
         self._looked = False
 

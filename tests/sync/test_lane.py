@@ -6,6 +6,8 @@ with that.
 
 from __future__ import annotations
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,9 +15,19 @@ from typing import Any
 import pytest
 
 import mailbridge
-from mailbridge import DeliveryReport, Envelope
+from mailbridge import DeliveryReport, Envelope, convoy
 from mailbridge.testing import TestCA
-from tests.sync.servers import GRANTED, PIPELINING, Gone, Peer, RawServer, drip, leave, reset
+from tests.sync.servers import (
+    GRANTED,
+    PATIENCE,
+    PIPELINING,
+    Gone,
+    Peer,
+    RawServer,
+    drip,
+    leave,
+    reset,
+)
 from tests.sync.support import CC, SENDER, TO, transport
 
 KIND = 3
@@ -167,6 +179,72 @@ def test_whatever_comes_of_the_third(then: Callable[[Peer], None], expected: str
             assert report.error is not None or report.refused
             assert report.transcript
             assert any("octets of content" in line for line in report.transcript)
+
+
+def speak_unasked(peer: Peer) -> None:
+    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or it waits for an ACK
+    peer.say("250 2.0.0 Ok: what for?")
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize(
+    ("at", "text", "then"),
+    [
+        (2, "text", leave),
+        (4, "text", leave),
+        (4, "text", reset),
+        (4, "text", speak_unasked),
+        (4, "t\u00e9xt", leave),
+        (4, "t\u00e9xt", speak_unasked),
+        (MAILS, "text", leave),
+        (MAILS, "text", reset),
+        (MAILS, "t\u00e9xt", reset),
+    ],
+)
+def test_nothing_is_written_to_a_server_that_has_gone_while_the_next_mail_took_its_time(
+    monkeypatch: pytest.MonkeyPatch,
+    ca: TestCA,
+    at: int,
+    text: str,
+    then: Callable[[Peer], None],
+    tls: bool,
+) -> None:
+    """In a lane, and out of it: the mail that waits is not in doubt, and goes elsewhere."""
+    monkeypatch.setattr(convoy, "PAUSE", 0.0)
+    context, wanted, done = ca.server_context("127.0.0.1"), threading.Event(), threading.Event()
+    options = {"tls": "implicit", "ca_file": ca.ca_file} if tls else {}
+
+    def dialogue(peer: Peer) -> None:
+        if tls:
+            peer.start_tls(context)
+        kind(peer, at - 1)
+        peer.say("250 2.0.0 Ok: queued", *GRANTED)
+        assert wanted.wait(PATIENCE)
+        try:
+            then(peer)
+        except Gone:
+            peer.sock.close()
+        done.set()
+        peer.wait_for_close()
+
+    def later(peer: Peer) -> None:
+        if tls:
+            peer.start_tls(context)
+        peer.until("QUIT", ehlo=("250 raw.example",))
+
+    def slowly() -> Iterator[tuple[Envelope, bytes]]:
+        for number in range(MAILS + 1):
+            if number == at:
+                wanted.set()
+                assert done.wait(PATIENCE)
+            if number < MAILS:
+                yield Envelope(SENDER, [TO]), f"Subject: {number}\r\n\r\n{text}\r\n".encode()
+
+    with RawServer(dialogue, later) as server:
+        reports = list(transport(server, **options).send_many(slowly()))
+        mailbridge.close_pools()
+    assert states(reports) == "a" * MAILS
+    assert [report.attempts for report in reports].index(2) == at - 1
 
 
 def test_silence_is_waited_for_once() -> None:
