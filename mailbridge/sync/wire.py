@@ -212,8 +212,11 @@ class Wire(Link):
         context = self._context()
         deadline = self._after(self.timeouts.connect)
         try:
+            plain = self._connected()
+            # If it was reset already: `wrap_socket` would take it, fail, and leave it open.
+            plain.getpeername()
             self.sock = sock = context.wrap_socket(
-                self._connected(),
+                plain,
                 do_handshake_on_connect=False,
                 server_hostname=self.server_hostname,
                 session=self._session_to_resume(),

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import select
+import socket
 import ssl
+import struct
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import mailbridge
-from mailbridge import SMTP, SMTP_SSL, AsyncTransport
+from mailbridge import SMTP, SMTP_SSL, AsyncTransport, Timeouts
+from mailbridge.protocol.session import Session
+from mailbridge.sync.driver import Connection
 from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge.testing.certificates import certificate_of
@@ -40,6 +46,11 @@ def starttls_server(ca: TestCA):
 def tls_server(ca: TestCA):
     with ScriptedServer(tls_context=ca.server_context(ME), implicit_tls=True) as smtpd:
         yield smtpd
+
+
+def reset_by_server(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 # -- the modes
@@ -349,6 +360,25 @@ def test_a_server_that_goes_in_the_handshake(
         relays = [down.relay, transport(smtpd).relay]
         report = mailbridge.Transport(relays).send(ENVELOPE, CONTENT)
     assert (report.accepted, report.attempts) == ((TO,), 2)
+
+
+def test_a_connection_that_was_reset_before_the_handshake_is_closed(ca: TestCA) -> None:
+    with socket.create_server((ME, 0)) as listening:
+        sock = socket.create_connection(listening.getsockname())
+        reset_by_server(listening.accept()[0])
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    assert poll.poll(5000)
+    connection = Connection(
+        Session(), Timeouts.all(5.0), "raw.example:465", context=ca.client_context()
+    )
+    connection.sock, number = sock, sock.fileno()
+    with pytest.raises(mailbridge.TLSError) as caught:
+        connection.handshake()
+    assert not connection.open
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(number)
+    assert caught.value.retryable
 
 
 @pytest.mark.parametrize("answer", [b"garbage, not a TLS record", b""], ids=["garbage", "close"])
