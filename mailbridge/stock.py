@@ -6,6 +6,7 @@ added by the pools in `sync` and `aio`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -43,7 +44,7 @@ T = TypeVar("T", bound=Turn)
 class Lease(Generic[L]):
     """A connection lent to one user until it is given back. `reused` if it has served before."""
 
-    __slots__ = ("__weakref__", "connection", "pid", "reused", "stock", "use")
+    __slots__ = ("__weakref__", "connection", "lent", "pid", "reused", "stock", "use")
 
     def __init__(self, stock: Stock[L, Any], connection: L, now: float) -> None:
         self.stock = stock
@@ -51,7 +52,13 @@ class Lease(Generic[L]):
         mail_max = connection.session.extensions.mail_max
         self.use = policy.Use(now, policy.most(stock.options, mail_max))
         self.pid = os.getpid()
-        self.reused = False
+        self.lent = self.reused = False
+
+    def __del__(self) -> None:
+        # Nobody can give it back any more. What is to be done takes a lock, and this may be called
+        # in the middle of anything.
+        if self.lent:
+            self.stock.forgotten.append((self.pid, self.connection))
 
     def room(self) -> float:
         """How many mails more the connection may carry."""
@@ -87,6 +94,8 @@ class Stock(Generic[L, T]):
         self._leases: weakref.WeakSet[Lease[L]] = weakref.WeakSet()
         self._lent = 0
         self._queue: deque[T] = deque()
+        # Connections that were lent to somebody who is gone, and the process that lent them.
+        self.forgotten: deque[tuple[int, L]] = deque()
 
     def __repr__(self) -> str:
         return (
@@ -95,6 +104,7 @@ class Stock(Generic[L, T]):
 
     def release(self, lease: Lease[L]) -> None:
         """Give a connection back. It is closed unless it is fit for another mail."""
+        lease.lent = False
         if lease.pid != os.getpid():
             return  # Lent before a fork: not this process's to use, and closed already.
         lease.use.last_used = time.monotonic()
@@ -108,16 +118,27 @@ class Stock(Generic[L, T]):
 
     def discard(self, lease: Lease[L]) -> None:
         """Give a connection back that must not be used again. Nothing is said to the server."""
+        lease.lent = False
         lease.connection.close()
         if lease.pid == os.getpid():
             self._vacate()
 
     def sweep(self) -> None:
-        """Close idle connections that have aged."""
+        """Close idle connections that have aged, and those that were forgotten."""
+        self._take_back()
         with self._lock:
             aged = self._aged()
         for lease in aged:
             lease.connection.leave()
+
+    def _take_back(self) -> None:
+        """Give up the places of those that were not given back, and never will be."""
+        with contextlib.suppress(IndexError):  # another thread was faster
+            while self.forgotten:
+                pid, connection = self.forgotten.popleft()
+                connection.leave()
+                if pid == os.getpid():
+                    self._vacate()
 
     def _aged(self) -> list[Lease[L]]:
         """Take out those that have aged."""
@@ -135,6 +156,7 @@ class Stock(Generic[L, T]):
 
     def close(self) -> None:
         """Say QUIT on every connection, now or when it is given back, and close it."""
+        self._take_back()
         with self._lock:
             self._keeps = False
             idle, self._idle = self._idle, []
@@ -179,6 +201,8 @@ class Stock(Generic[L, T]):
 
     def _enter(self, make: Callable[[], T]) -> T | None:
         """Take one of the `max_connections` places, or make a turn that waits for it in line."""
+        if self.forgotten:
+            self._take_back()
         with self._lock:
             if self._lent < self.options.max_connections and not self._queue:
                 self._lent += 1
@@ -237,6 +261,7 @@ class Stock(Generic[L, T]):
 
     def _lend(self, lease: Lease[L], listener: Listener | None) -> Lease[L]:
         lease.connection.session.transcript.listener = listener
+        lease.lent = True
         return lease
 
     def _knock(self) -> None:

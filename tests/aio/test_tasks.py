@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import threading
@@ -98,6 +99,25 @@ def test_waiting_for_a_connection_ends(loop: Loop) -> None:
                 await AsyncTransport(shared).send(ENVELOPE, CONTENT)
         assert caught.value.report.not_attempted == (TO,)
         assert state_of(pool_for(shared)) == (0, 0)
+
+    with ScriptedServer() as smtpd:
+        loop.run(main())
+
+
+def test_who_forgets_to_close_takes_no_place_for_ever(loop: Loop) -> None:
+    async def main() -> None:
+        only = relay(smtpd, max_connections=1, pool_timeout=0.1)
+        for _ in range(3):
+            sender = AsyncTransport(only)
+            await sender.open()
+            await sender.send(ENVELOPE, CONTENT)
+            connection = sender.connection
+            assert connection is not None
+            del sender
+            gc.collect()
+        assert len(smtpd.messages) == 3
+        assert pool_for(only).unused
+        assert not connection.open
 
     with ScriptedServer() as smtpd:
         loop.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import time
@@ -227,6 +228,25 @@ def test_a_pool_that_was_lost_sight_of_keeps_nothing(smtpd: ScriptedServer) -> N
     lease = pool.acquire()
     lease.give_back()
     assert not lease.connection.open
+
+
+def test_who_forgets_to_close_takes_no_place_for_ever(smtpd: ScriptedServer) -> None:
+    """Such code works with smtplib, and must not stop all mail of its process."""
+    only = relay(smtpd, max_connections=1, pool_timeout=0.1)
+    for _ in range(3):
+        sender = Transport(only)
+        sender.open()
+        sender.send(ENVELOPE, CONTENT)
+        del sender
+        gc.collect()
+    assert len(smtpd.messages) == 3
+    pool = pool_for(only)
+    lease = pool.acquire()
+    connection = lease.connection
+    del lease
+    gc.collect()
+    assert pool.unused
+    assert not connection.open
 
 
 def test_a_batch_that_goes_on_elsewhere_leaves_no_connection_open(smtpd: ScriptedServer) -> None:
