@@ -103,6 +103,8 @@ class EmailBackend(BaseEmailBackend):
         # An OpenConnection, or whatever a subclass puts here: anything with smtplib's sendmail.
         self.connection: Any = None
         self._partial_connection: Any = None
+        # What open() did not raise, since fail_silently is set.
+        self._not_opened: OSError | None = None
         self._lock = threading.RLock()
         forks.watch(self)
 
@@ -148,21 +150,18 @@ class EmailBackend(BaseEmailBackend):
         MailError; ImproperlyConfigured for an option that turns out to be wrong.
         """
         with self._lock:
+            self._not_opened = None
             if self.connection:
                 return False
             self._close_partial()
             try:
                 self.connection = self._connect()
-            except mailbridge.MailError as exc:
-                error = exceptions.about(exc)
+            except OSError as exc:
+                error = exceptions.about(exc) if isinstance(exc, mailbridge.MailError) else exc
                 if not self.fail_silently:
                     raise error from error.__cause__
+                self._not_opened = error
                 self._silenced(error)
-                return None
-            except OSError as exc:
-                if not self.fail_silently:
-                    raise
-                self._silenced(exc)
                 return None
             return True
 
@@ -263,7 +262,8 @@ class EmailBackend(BaseEmailBackend):
                 self._none_sent(email_messages, exc)
                 raise
             if not self.connection or opened is None:
-                self._none_sent(email_messages, mailbridge.Disconnected("there is no connection"))
+                error = self._not_opened or mailbridge.Disconnected("there is no connection")
+                self._none_sent(email_messages, error)
                 return 0
             if opened and isinstance(self.connection, OpenConnection):
                 # The first message has waited for the connection.

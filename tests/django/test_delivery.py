@@ -371,11 +371,14 @@ def test_fail_silently_without_a_server(
 ) -> None:
     smtpd.stop()
     silent = backend(fail_silently=True)
-    mail = message("a@example.com")
+    mails = [message("a@example.com"), message("b@example.com")]
     assert silent.open() is None
-    assert silent.send_messages([mail]) == 0
+    assert silent.send_messages(mails) == 0
     assert silent.connection is None
-    assert report_of(mail).not_attempted == ("a@example.com",)
+    for report in map(report_of, mails):
+        assert len(report.not_attempted) == 1
+        assert isinstance(report.error, mailbridge.ConnectRefused)
+        assert all("nothing listens" in str(result) for result in report)
     assert "nothing listens" in caplog.text
     with silent as entered:
         assert entered is silent
