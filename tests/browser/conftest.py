@@ -31,7 +31,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
         *("window-size=1200,800", f"user-data-dir={tmp_path_factory.mktemp('profile')}"),
     ):
         options.add_argument(f"--{argument}")
-    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+    # Chromium makes a socket in TMPDIR, whose path must stay under 108 bytes.
+    env = {**os.environ, "TMPDIR": "/tmp"}
+    service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"), env=env)
     driver = webdriver.Chrome(options=options, service=service)
     yield driver
     driver.quit()

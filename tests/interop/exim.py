@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,8 +144,7 @@ def start_exim(
     assert isinstance(root, Path), root
     program = root / "usr/sbin/exim4"
     program.chmod(0o755)  # not setuid: it delivers as nobody
-    top = Path(tempfile.mkdtemp(prefix="exim-"))
-    top.chmod(0o755)
+    top = debian.directory("exim-")
     for name in ("spool", "log", "stored"):
         (top / name).mkdir()
     for source, name in ((certificate, "certificate.pem"), (key, "key.pem")):

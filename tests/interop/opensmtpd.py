@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,8 +73,7 @@ def start_opensmtpd(certificate: Path, key: Path) -> Iterator[OpenSMTPD]:
     """Run an OpenSMTPD for the length of a ``with`` block."""
     root = debian.unpacked(*PACKAGES)
     assert isinstance(root, Path), root
-    top = Path(tempfile.mkdtemp(prefix="opensmtpd-"))
-    top.chmod(0o755)
+    top = debian.directory("opensmtpd-")
     for name in ("spool/smtpd", "lib/opensmtpd/empty", "run"):
         (top / name).mkdir(parents=True)
         (top / name).chmod(0o711)

@@ -1,7 +1,7 @@
 """A private Postfix: the real server from its Debian package, in a directory of its own.
 
 Nothing of the system's Postfix is used but its programs: configuration, queue, data and log are in
-a temporary directory, the ports are on 127.0.0.1 and chosen by the kernel, DNS is not asked, and
+a temporary directory, the ports are on 127.0.0.1 and were free, DNS is not asked, and
 every domain is delivered to files (`mailstore`), so that no mail can leave the machine.
 
 Who is who:
@@ -25,7 +25,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -36,6 +35,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.interop import debian
 from tests.interop.dovecot_auth import dovecot_auth
 
 HOST = "127.0.0.1"
@@ -274,7 +274,7 @@ def start_postfix(
 
 def _start(top: Path, *, with_tls: bool) -> Postfix:
     for _ in range(3):
-        ports = _free_ports(3)
+        ports = debian.free_ports(3)
         postfix = Postfix(top, ports[0], ports[1], ports[2] if with_tls else None)
         (top / "conf/master.cf").write_text(
             _listeners(postfix, with_tls) + MASTER_CF.format(top=top)
@@ -320,12 +320,10 @@ def _auth_settings(port: int) -> str:
 def _directory() -> Iterator[Path]:
     """Make the directory that holds everything, where Postfix's own user can reach it.
 
-    Not pytest's tmp_path: that is closed to other users, and the path of a socket in the queue
-    must stay under 108 bytes.
+    Not pytest's tmp_path: that is closed to other users.
     """
-    top = Path(tempfile.mkdtemp(prefix="mailbridge-postfix-", dir="/tmp"))
+    top = debian.directory("mailbridge-postfix-")
     try:
-        top.chmod(0o755)
         for name in ("conf", "queue", "data", "log", "stored"):
             (top / name).mkdir(mode=0o755)
         _run("chown", "postfix", str(top / "data"))
@@ -358,11 +356,3 @@ def _run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         output.seek(0)
         done.stdout = output.read()
     return done
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]

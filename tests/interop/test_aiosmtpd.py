@@ -68,6 +68,7 @@ def serving(server: type[Server] = Server, **options: Any) -> Iterator[tuple[int
     mailbox = Mailbox()
     (port,) = debian.free_ports(1)
     running = server(mailbox, "127.0.0.1", port, **{"enable_SMTPUTF8": True, **options})
+    running.ready_timeout = 30.0  # a busy machine takes its time
     running.start()
     try:
         yield port, mailbox

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +95,7 @@ def dovecot() -> Iterator[Dovecot]:
     root = debian.unpacked(*PACKAGES)
     debian.require(root)
     assert isinstance(root, Path)
-    top = Path(tempfile.mkdtemp(prefix="dovecot-"))
-    top.chmod(0o755)
+    top = debian.directory("dovecot-")
     port, auth_port = debian.free_ports(2)
     users = f"user:{{PLAIN}}secret:{debian.USER}:{debian.GROUP}::{top}/user::\n"
     for name, rule in (("a", ""), ("b", ""), ("full", "userdb_quota_rule=*:bytes=10")):

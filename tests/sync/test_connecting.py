@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import threading
 import time
 import warnings
@@ -292,9 +293,16 @@ def test_host_with_port(smtpd: ScriptedServer) -> None:
         assert smtp.noop()[0] == 250
 
 
-def test_unix_socket(tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory for a socket, whose path must stay under 108 bytes, wherever TMPDIR is."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        yield Path(directory)
+
+
+def test_unix_socket(short_path: Path) -> None:
     """LMTP over a Unix socket: the path is the host."""
-    path = tmp_path / "lmtp"
+    path = short_path / "lmtp"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -319,4 +327,4 @@ def test_unix_socket(tmp_path: Path) -> None:
         assert not thread.is_alive()
     assert [peer.commands[0] for peer in peers] == ["LHLO me"] * 2
     with pytest.raises(mailbridge.ConnectError, match="lmtp"):
-        LMTP(str(tmp_path / "no-lmtp"), timeout=5)
+        LMTP(str(short_path / "no-lmtp"), timeout=5)
