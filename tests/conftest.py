@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import socket
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 
@@ -37,6 +38,23 @@ def pytest_collection_finish() -> None:
     """Modules and tests stay to the end: no garbage collection need look at them again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port where nobody listens, and that nobody else gets."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@pytest.fixture
+def ipv6_loopback() -> str:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"the loopback has no IPv6 here: {error}")
+    return "::1"
 
 
 @pytest.fixture(autouse=True)

@@ -85,11 +85,6 @@ def flask_client(port: int) -> FlaskClient:
     return create_app(MAIL_SERVER="127.0.0.1", MAIL_PORT=port).test_client()
 
 
-def closed_port() -> int:
-    with ScriptedServer() as server:
-        return server.port
-
-
 def newsletter(site: str, port: int) -> subprocess.CompletedProcess[str]:
     if site == "django":
         return python("-m", "example_project.django_site.manage", "newsletter", port=port)
@@ -152,8 +147,8 @@ def test_nobody_got_it(site: str, relay: ScriptedServer) -> None:
     assert "My &lt;message&gt;." in page
 
 
-def test_the_relay_is_down(site: str) -> None:
-    status, path, page = visit(site, closed_port(), "ada@example.com", "Keep my words.")
+def test_the_relay_is_down(site: str, closed_port: int) -> None:
+    status, path, page = visit(site, closed_port, "ada@example.com", "Keep my words.")
     assert (status, path) == (503, None)
     assert "Nobody got it" in page
     assert "nothing listens on this port" in page
@@ -201,8 +196,8 @@ def test_the_newsletter_goes_on_after_a_lost_connection(site: str, relay: Script
     assert "Traceback" not in done.stderr
 
 
-def test_the_newsletter_without_a_relay(site: str) -> None:
-    done = newsletter(site, closed_port())
+def test_the_newsletter_without_a_relay(site: str, closed_port: int) -> None:
+    done = newsletter(site, closed_port)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "nothing listens on this port" in done.stdout + done.stderr

@@ -158,10 +158,8 @@ def test_each_address_of_a_name(smtpd: ScriptedServer, ca: TestCA) -> None:
     assert findings.ok
 
 
-def test_nobody_listens() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    findings = probe(Relay.from_options(host="127.0.0.1", port=port))
+def test_nobody_listens(closed_port: int) -> None:
+    findings = probe(Relay.from_options(host="127.0.0.1", port=closed_port))
     assert findings.failed is not None
     assert findings.failed.name == "connect"
     assert "whether the mail server runs" in str(findings.failed.advice)

@@ -11,9 +11,9 @@ from mailbridge import AsyncSMTP
 from mailbridge.aio import connect
 from mailbridge.testing import ScriptedServer
 from tests.aio.facade import Loop
-from tests.sync.test_connecting import Addresses, addresses, closed_port, silent_port
+from tests.sync.test_connecting import Addresses, addresses, silent_port
 
-__all__ = ["addresses", "closed_port", "silent_port"]
+__all__ = ["addresses", "silent_port"]
 
 
 async def connected(timeout: float = 5, source: tuple[str, int] | None = None) -> None:

@@ -58,9 +58,7 @@ def test_what_is_refused_is_raised_when_the_rest_is_sent(
     assert asyncio.run(backend(fail_silently=True).asend_messages(messages[:1])) == 0
 
 
-def test_a_server_that_is_not_there_is_asked_once(backend: Make) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+def test_a_server_that_is_not_there_is_asked_once(backend: Make, closed_port: int) -> None:
     told: list[Any] = []
 
     def listen(sender: Any, message: Any, error: Any, **kwargs: Any) -> None:
@@ -69,7 +67,7 @@ def test_a_server_that_is_not_there_is_asked_once(backend: Make) -> None:
     signals.send_failed.connect(listen)
     try:
         with pytest.raises(exceptions.BatchError) as caught:
-            asyncio.run(backend(port=port).asend_messages([message("a@example.com")] * 3))
+            asyncio.run(backend(port=closed_port).asend_messages([message("a@example.com")] * 3))
     finally:
         signals.send_failed.disconnect(listen)
     assert len(caught.value.errors) == len(told) == 3

@@ -167,10 +167,8 @@ def test_in_doubt(make_app: MakeApp, smtpd: ScriptedServer, how: str) -> None:
     assert message.delivery_report.in_doubt == ("a@example.com",)
 
 
-def test_nobody_listens(make_app: MakeApp) -> None:
-    with ScriptedServer() as gone:
-        port = gone.port
-    with make_app(MAIL_PORT=port).app_context():
+def test_nobody_listens(make_app: MakeApp, closed_port: int) -> None:
+    with make_app(MAIL_PORT=closed_port).app_context():
         message = Message("Hi", ["a@example.com"])
         with pytest.raises(ConnectionRefusedError) as caught:
             Mail().send(message)

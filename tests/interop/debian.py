@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import socket
 import subprocess
@@ -128,20 +127,6 @@ def wait_until(condition: Callable[[], bool], log: Callable[[], str], what: str)
         if time.monotonic() > deadline:
             raise ServerError(f"{what}\n{log()}")
         time.sleep(0.02)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on. The kernel gives them to nobody in between."""
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    candidates = range(lowest // 2, lowest) if lowest > 4096 else range(4096, 65536)
-    found: list[int] = []
-    # Not by `random`, which begins anew with the same seed in each process that tests.
-    for port in secrets.SystemRandom().sample(candidates, 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise ServerError("of 100 ports, not enough are free")
 
 
 def directory(prefix: str) -> Path:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.interop import debian
+from tests.ports import free_ports
 
 PACKAGES = ("exim4-daemon-heavy", "libidn12", "libmariadb3", "libspf2-2")
 
@@ -151,7 +152,7 @@ def start_exim(
         shutil.copy(source, top / name)
     for path in top.iterdir():
         os.chown(path, debian.USER, debian.GROUP)
-    port, tls_port = debian.free_ports(2)
+    port, tls_port = free_ports(2)
     everybody = {True: "*", False: ""}
     (top / "exim.conf").write_text(
         CONFIGURATION.format(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from mailbridge.testing import ScriptedServer
 from tests.interop import debian
+from tests.ports import free_ports
 
 PACKAGES = ("opensmtpd", "libevent-2.1-7", "libdb5.3")
 
@@ -83,7 +84,7 @@ def start_opensmtpd(certificate: Path, key: Path) -> Iterator[OpenSMTPD]:
     encrypt = root / "usr/libexec/opensmtpd/encrypt"
     hashed = subprocess.run([encrypt, "secret"], check=True, capture_output=True, text=True).stdout
     (top / "users").write_text(f"user\t{hashed}")
-    port, tls_port, submission = debian.free_ports(3)
+    port, tls_port, submission = free_ports(3)
     with ScriptedServer() as behind:
         (top / "smtpd.conf").write_text(
             CONFIGURATION.format(

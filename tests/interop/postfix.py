@@ -37,6 +37,7 @@ from typing import NamedTuple
 
 from tests.interop import debian
 from tests.interop.dovecot_auth import dovecot_auth
+from tests.ports import free_ports
 
 HOST = "127.0.0.1"
 # Debian keeps the programs of the administrator out of an ordinary user's PATH.
@@ -274,7 +275,7 @@ def start_postfix(
 
 def _start(top: Path, *, with_tls: bool) -> Postfix:
     for _ in range(3):
-        ports = debian.free_ports(3)
+        ports = free_ports(3)
         postfix = Postfix(top, ports[0], ports[1], ports[2] if with_tls else None)
         (top / "conf/master.cf").write_text(
             _listeners(postfix, with_tls) + MASTER_CF.format(top=top)

@@ -16,7 +16,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 import mailbridge
 from mailbridge import Envelope, Relay, Transport
-from tests.interop import debian
+from tests.ports import free_ports
 
 SENDER = "me@example.org"
 CONTENT = b"Subject: x\r\n\r\n.one dot\r\n..two dots\r\n.\r\nblanks  \r\n\r\n8 bits: \xc3\xa9\r\n"
@@ -66,7 +66,7 @@ class Lmtp(Server):
 def serving(server: type[Server] = Server, **options: Any) -> Iterator[tuple[int, Mailbox]]:
     """Run it; yields its port, and what it has got."""
     mailbox = Mailbox()
-    (port,) = debian.free_ports(1)
+    (port,) = free_ports(1)
     running = server(mailbox, "127.0.0.1", port, **{"enable_SMTPUTF8": True, **options})
     running.ready_timeout = 30.0  # a busy machine takes its time
     running.start()

@@ -17,6 +17,7 @@ import mailbridge
 from mailbridge import Envelope, Relay, Transport
 from tests.interop import debian
 from tests.interop.postfix import Postfix, start_postfix
+from tests.ports import free_ports
 
 PACKAGES = (
     *("dovecot-core", "dovecot-lmtpd", "libexttextcat-2.0-0", "libexttextcat-data"),
@@ -96,7 +97,7 @@ def dovecot() -> Iterator[Dovecot]:
     debian.require(root)
     assert isinstance(root, Path)
     top = debian.directory("dovecot-")
-    port, auth_port = debian.free_ports(2)
+    port, auth_port = free_ports(2)
     users = f"user:{{PLAIN}}secret:{debian.USER}:{debian.GROUP}::{top}/user::\n"
     for name, rule in (("a", ""), ("b", ""), ("full", "userdb_quota_rule=*:bytes=10")):
         (top / name).mkdir()

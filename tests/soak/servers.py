@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from tests.hostile.model import ACTIONS, MARK, Log, ModelServer
+from tests.ports import free_ports
 from tests.soak.accounts import content_of
 
 # Of a hundred commands, those that are not answered as they should be.
@@ -162,17 +163,16 @@ class Port:
         self._sockets: set[socket.socket] = set()
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
-        self.number = 0
+        (self.number,) = free_ports(1)  # nobody else gets it while it is restarted
         self.start()
 
     def start(self) -> None:
-        """Listen, on the port of the last time."""
+        """Listen, on the same port each time."""
         for _ in range(100):
             with contextlib.suppress(OSError):
                 self._listener = socket.create_server(("127.0.0.1", self.number), backlog=128)
                 break
             time.sleep(0.02)
-        self.number = self._listener.getsockname()[1]
         self._acceptor = threading.Thread(target=self._accept, args=(self._listener,))
         self._acceptor.start()
 

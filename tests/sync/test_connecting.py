@@ -39,13 +39,6 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> Addresses:
 
 
 @pytest.fixture
-def closed_port() -> Any:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))  # and not listening
-        yield bound.getsockname()[1]
-
-
-@pytest.fixture
 def silent_port() -> Iterator[int]:
     """A port on all of 127.0.0.0/8: a full backlog drops what comes, without a word."""
     with socket.socket() as full:
@@ -289,7 +282,10 @@ def test_source_address_of_somebody_else(smtpd: ScriptedServer) -> None:
 def test_host_with_port(smtpd: ScriptedServer) -> None:
     with SMTP(f"{smtpd.host}:{smtpd.port}", timeout=5) as smtp:
         assert smtp.noop()[0] == 250
-    with ScriptedServer(host="::1") as six, SMTP(f"[::1]:{six.port}", timeout=5) as smtp:
+
+
+def test_ipv6_host_with_port(ipv6_loopback: str) -> None:
+    with ScriptedServer(host=ipv6_loopback) as six, SMTP(f"[::1]:{six.port}", timeout=5) as smtp:
         assert smtp.noop()[0] == 250
 
 

@@ -151,9 +151,9 @@ def test_smtp_ssl_without_host(tls_server: ScriptedServer, ca: TestCA) -> None:
     smtp.quit()
 
 
-def test_smtp_ssl_by_ipv6_literal(ca: TestCA) -> None:
-    context = ca.server_context("::1")
-    with ScriptedServer(host="::1", tls_context=context, implicit_tls=True) as smtpd:
+def test_smtp_ssl_by_ipv6_literal(ca: TestCA, ipv6_loopback: str) -> None:
+    context = ca.server_context(ipv6_loopback)
+    with ScriptedServer(host=ipv6_loopback, tls_context=context, implicit_tls=True) as smtpd:
         with SMTP_SSL(f"[::1]:{smtpd.port}", context=ca.client_context(), timeout=5) as smtp:
             assert smtp.noop()[0] == 250
         transport(smtpd, tls="implicit", ca_file=ca.ca_file).send(ENVELOPE, CONTENT)
