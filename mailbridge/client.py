@@ -19,7 +19,7 @@ from .protocol.extension import Extensions
 from .protocol.mail import Mail, Rcpt
 from .protocol.reply import Reply
 from .protocol.session import Dialogue, Session
-from .secret import Secret
+from .secret import Hidden, Secret
 
 L = TypeVar("L", bound=Link)
 Answer = tuple[int, bytes]
@@ -227,6 +227,17 @@ class BaseClient(Generic[L]):
 
         return cram_md5_response(str(self.user), Secret(str(self.password)), challenge)
 
+    def _said(self, authobject: Callable[..., str | None], *challenge: bytes) -> Hidden | None:
+        """What `authobject` says. What is secret in it is not to be seen again."""
+        said = authobject(*challenge)
+        if said is None:
+            return None
+        # That of PLAIN is the name, too; that of LOGIN may be nothing else.
+        secret = said.rpartition("\0")[2]
+        if secret != self.user:
+            self._session.guard(secret.encode())
+        return Hidden(said.encode())
+
     def _exchange(
         self, mechanism: str, authobject: Callable[..., str | None], initial_response_ok: bool
     ) -> Dialogue[Answer]:
@@ -235,11 +246,10 @@ class BaseClient(Generic[L]):
 
         self._login_asked = False
         self._session.guard(names=[self.user or ""])
-        first = authobject() if initial_response_ok else None
-        initial = None if first is None else first.encode()
+        initial = self._said(authobject) if initial_response_ok else None
 
         def respond(challenge: bytes) -> bytes:
-            return cast(str, authobject(challenge)).encode()
+            return cast(bytes, self._said(authobject, challenge))
 
         reply = yield from auth.authenticate(self._session, mechanism.upper(), initial, respond)
         if reply.code != 235:

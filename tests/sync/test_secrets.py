@@ -301,6 +301,36 @@ def test_user_name_is_masked_in_exchanges_of_the_callers_own(
     assert_nameless(shown)
 
 
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
+@pytest.mark.parametrize("initial", [True, False])
+def test_password_is_masked_in_exchanges_of_the_callers_own(mechanism: str, initial: bool) -> None:
+    """The server repeats what it was told, in the reply to AUTH and later."""
+
+    def dialogue(peer: Peer) -> None:
+        rounds = {"PLAIN": 0 if initial else 1, "LOGIN": 1 if initial else 2}[mechanism]
+        peer.until("AUTH", ehlo=("250-raw.example", f"250 AUTH {mechanism}"))
+        for _ in range(rounds):
+            peer.say("334 ")
+            peer.line()
+        peer.say(f"535 5.7.8 {PASSWORD} is wrong")
+        peer.until("NOOP")
+        peer.say(f"250 still {PASSWORD}")
+        peer.until("QUIT")
+
+    says = iter([f"\0{USER}\0{PASSWORD}"] if mechanism == "PLAIN" else [USER, PASSWORD])
+
+    def authobject(challenge: bytes | None = None) -> str:
+        return next(says)
+
+    with RawServer(dialogue) as server, client(server) as smtp:
+        smtp.user, smtp.password = USER, PASSWORD
+        smtp.ehlo()
+        with pytest.raises(mailbridge.AuthenticationFailed, match=r"\*\*\* is wrong") as caught:
+            smtp.auth(mechanism, authobject, initial_response_ok=initial)
+        _assert_error_hides(caught.value)
+        assert smtp.noop() == (250, b"still ***")
+
+
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "CRAM-MD5", "EXTERNAL"])
 def test_user_name_after_a_login(mechanism: str) -> None:
     """The welcome is masked. What is said of envelopes is not: the name may be a common word."""
