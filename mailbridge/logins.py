@@ -12,13 +12,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from . import forks
-from .errors import AuthenticationFailed, Disconnected, NotSupported
+from .errors import AuthenticationFailed, Disconnected
 from .options import Relay
 from .protocol import auth
 from .protocol.sasl import Credentials, Mechanism
 from .protocol.session import Dialogue, Session
 from .registry import Registry
-from .report import Phase
 from .secret import Secret
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def log_in(session: Session, relay: Relay) -> Dialogue[None]:
     Raises NotSupported, AuthenticationFailed, or MailError if no mechanism is common.
     """
     if relay.logs_in:
-        _check_offered(session)
+        auth.require_offer(session)
         door, turn = yield from _enter(relay)
         yield from _at_door(door, turn, _log_in(session, relay))
 
@@ -136,7 +135,7 @@ def begin(session: Session, relay: Relay) -> Dialogue[None]:
     """
     if not relay.logs_in:
         return
-    _check_offered(session)
+    auth.require_offer(session)
     door, turn = yield from _enter(relay)
     try:
         login = None if door.alone else _of_one_round(session, relay)
@@ -149,18 +148,6 @@ def begin(session: Session, relay: Relay) -> Dialogue[None]:
     rest = _at_door(door, turn, _with_a_mail(session, login, door))
     next(rest)
     session.login = rest
-
-
-def _check_offered(session: Session) -> None:
-    if not session.extensions.offers("AUTH"):
-        error = NotSupported("SMTP AUTH extension not supported by server.")
-        error.phase = Phase.AUTH
-        error.advice = "Drop user and password, or " + (
-            "use the server's port for submission"
-            if session.tls
-            else "ask for TLS: many servers offer a login only inside it"
-        )
-        raise error
 
 
 def _enter(relay: Relay) -> Dialogue[tuple[Door, bool]]:

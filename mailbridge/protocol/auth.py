@@ -7,6 +7,7 @@ import binascii
 from collections.abc import Callable, Sequence
 
 from ..errors import AuthenticationFailed, MailError, NotSupported, ProtocolViolation
+from ..report import Phase
 from ..secret import Hidden
 from . import sasl
 from .command import Auth, AuthCancel, AuthResponse
@@ -116,8 +117,7 @@ class Login:
         mechanisms: Sequence[str | Mechanism] | None = None,
         initial: bool = True,
     ) -> None:
-        if not session.extensions.offers("AUTH"):
-            raise NotSupported("SMTP AUTH extension not supported by server.")
+        require_offer(session)
         self._session = session
         self._credentials = credentials
         self._initial = initial
@@ -264,6 +264,19 @@ def _installed(ranked: list[Mechanism]) -> list[Mechanism]:
     if not rest:
         raise scram.missing([mechanism.name for mechanism in ranked])
     return rest
+
+
+def require_offer(session: Session) -> None:
+    """Raise NotSupported if the server offers no login."""
+    if not session.extensions.offers("AUTH"):
+        error = NotSupported("SMTP AUTH extension not supported by server.")
+        error.phase = Phase.AUTH
+        error.advice = "Drop user and password, or " + (
+            "use the server's port for submission"
+            if session.tls
+            else "ask for TLS: many servers offer a login only inside it"
+        )
+        raise error
 
 
 def _no_common(offered: Sequence[str], allowed: Sequence[str | Mechanism] | None) -> MailError:

@@ -102,8 +102,10 @@ def test_no_way_to_log_in(offer: tuple[str, ...] | None) -> None:
     """AUTH not offered, or no common mechanism: an error; never on unauthenticated."""
     with ScriptedServer(users=USERS if offer else None, mechanisms=offer or ALL) as smtpd:
         smtp = client(smtpd)
-        with pytest.raises(mailbridge.SMTPException):
+        with pytest.raises(mailbridge.SMTPException) as caught:
             smtp.login("user", "pa ss wörd")
+        assert offer or "many servers offer a login only inside it" in caught.value.advice
+        assert offer or caught.value.phase == "auth"
         smtp.close()
         with pytest.raises(mailbridge.MailError) as caught:
             transport(smtpd, **LOGIN).send(ENVELOPE, CONTENT)
