@@ -17,6 +17,7 @@ from ..errors import (
     ResponseError,
     TLSError,
 )
+from ..report import Phase
 from .command import (
     Ehlo,
     Greeting,
@@ -112,7 +113,10 @@ def starttls(session: Session) -> Dialogue[Reply]:
     if session.tls:
         raise NotSupported("STARTTLS: this connection is already in TLS")
     if not session.extensions.offers("STARTTLS"):
-        raise NotSupported("STARTTLS extension not supported by server.")
+        error = NotSupported("STARTTLS extension not supported by server.")
+        error.phase = Phase.TLS
+        error.advice = "Ask another port of the server: 587, or 465 in TLS from the first byte"
+        raise error
     reply = yield from session.command(StartTLS())
     if reply.code != 220:
         raise ResponseError.of(reply)

@@ -39,6 +39,12 @@ def test_recipients_of_sendmail(smtpd: ScriptedServer) -> None:
     assert caught.value.advice == "Correct or drop these addresses"
 
 
+def test_starttls_is_not_offered(smtpd: ScriptedServer) -> None:
+    with client(smtpd) as smtp, pytest.raises(mailbridge.NotSupported, match="587") as caught:
+        smtp.starttls()
+    assert caught.value.phase == "starttls"
+
+
 def test_a_server_that_drops_what_is_pipelined() -> None:
     def dialogue(peer: Peer) -> None:
         peer.until("MAIL", ehlo=("250-raw.example", "250 PIPELINING"))
