@@ -73,4 +73,4 @@ def test_what_became_of_each_address(
     addresses(("127.0.0.2", closed_port), ("127.0.0.1", silent_port))
     expected = r"127\.0\.0\.2 \(Connect.*, 127\.0\.0\.1 \(no answer\)"
     with pytest.raises(mailbridge.ConnectTimeout, match=expected):
-        loop.run(connected(timeout=0.3))
+        loop.run(connected(timeout=1.0))

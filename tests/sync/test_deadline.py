@@ -141,7 +141,7 @@ def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
     bucket = pool_for(sender.relay).bucket
     for _ in range(3):
         with in_time(2.5), pytest.raises(PoolTimeout, match=f"max_per_second .* after {SAYS}"):
-            sender.send(ENVELOPE, CONTENT)
+            sender.send(ENVELOPE, CONTENT, deadline=1)  # in three seconds there would be time
     assert bucket is not None
     assert bucket.tokens > -1
     assert sender.send(ENVELOPE, CONTENT, deadline=10).accepted
@@ -150,7 +150,7 @@ def test_a_limit_by_the_second(smtpd: ScriptedServer) -> None:
 def test_a_limit_by_the_second_in_a_batch() -> None:
     """The envelope of the mail that is too late is on its way: nobody else's may follow it."""
     with ScriptedServer(extensions=["PIPELINING"]) as smtpd:
-        sender = hurried(smtpd, LATER, max_per_second=0.5)
+        sender = hurried(smtpd, LATER, max_per_second=0.05)
         bucket = pool_for(sender.relay).bucket
         assert bucket is not None
 
