@@ -17,7 +17,7 @@ from .report import DeliveryReport
 
 # Who has waited longer than this for the next mail finds out first if the server is still there: a
 # content that is written to one that has gone is in doubt.
-PAUSE = 0.1
+PAUSE = 0.0002
 
 
 class Teller(Protocol):

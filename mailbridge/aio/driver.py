@@ -85,9 +85,11 @@ class Connection(Wire):
         self._look()
 
     def _look_first(self) -> None:
-        """The same of a server that nothing was asked of, unless that was done just now."""
-        if not self._looked and (self.session.idle or self.session.granted):
+        """The same before anything is written, unless that was done just now."""
+        if not self._looked:
             self._look()
+            if self.session.has_input:
+                self._look()  # It may have gone since it said that.
         self._looked = False
 
     async def _conclude(self) -> Any:

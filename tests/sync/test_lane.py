@@ -181,8 +181,12 @@ def test_whatever_comes_of_the_third(then: Callable[[Peer], None], expected: str
             assert any("octets of content" in line for line in report.transcript)
 
 
+def grant_and_leave(peer: Peer) -> None:
+    peer.say(*GRANTED)
+    raise Gone
+
+
 def speak_unasked(peer: Peer) -> None:
-    peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or it waits for an ACK
     peer.say("250 2.0.0 Ok: what for?")
 
 
@@ -194,8 +198,10 @@ def speak_unasked(peer: Peer) -> None:
         (4, "text", leave),
         (4, "text", reset),
         (4, "text", speak_unasked),
+        (4, "text", grant_and_leave),
         (4, "t\u00e9xt", leave),
         (4, "t\u00e9xt", speak_unasked),
+        (4, "t\u00e9xt", grant_and_leave),
         (MAILS, "text", leave),
         (MAILS, "text", reset),
         (MAILS, "t\u00e9xt", reset),
@@ -215,10 +221,12 @@ def test_nothing_is_written_to_a_server_that_has_gone_while_the_next_mail_took_i
     options = {"tls": "implicit", "ca_file": ca.ca_file} if tls else {}
 
     def dialogue(peer: Peer) -> None:
+        # Or what it says last waits for an ACK.
+        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             peer.start_tls(context)
         kind(peer, at - 1)
-        peer.say("250 2.0.0 Ok: queued", *GRANTED)
+        peer.say("250 2.0.0 Ok: queued", *(() if then is grant_and_leave else GRANTED))
         assert wanted.wait(PATIENCE)
         try:
             then(peer)
