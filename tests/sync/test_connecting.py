@@ -146,11 +146,11 @@ def test_one_that_refuses_is_not_waited_for(
 
 
 def test_families_take_turns_and_each_address_is_named(
-    addresses: Addresses, closed_port: int
+    addresses: Addresses, closed_port: int, ipv6_loopback: str
 ) -> None:
     """RFC 8305 section 4: the family of the first begins."""
-    v6, v4 = ("::1", closed_port), ("127.0.0.1", closed_port)
-    addresses(v6, ("::1", closed_port, 0, 0), v4)
+    v6, v4 = (ipv6_loopback, closed_port), ("127.0.0.1", closed_port)
+    addresses(v6, (ipv6_loopback, closed_port, 0, 0), v4)
     with pytest.raises(mailbridge.ConnectRefused) as caught:
         SMTP("mail.invalid", timeout=5)
     refused = "(Connection refused)"
