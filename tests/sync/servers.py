@@ -172,7 +172,7 @@ class RawServer:
     """Runs ``dialogue(peer)`` in a thread for each connection, and closes it at the end.
 
     ``dialogues`` are used in turn, the last one again and again. ``peers`` are the connections so
-    far. What a dialogue raises beyond Gone is raised when the server ends.
+    far. What a dialogue raises beyond Gone and ConnectionError is raised when the server ends.
     """
 
     host = "127.0.0.1"
@@ -238,8 +238,8 @@ class RawServer:
         number = min(self.peers.index(peer), len(self._dialogues) - 1)
         try:
             self._dialogues[number](peer)
-        except Gone:
-            pass
+        except (Gone, ConnectionError):
+            pass  # a client that leaves with something unread resets the connection
         except Exception as bug:
             self._bugs.append(bug)
         finally:
