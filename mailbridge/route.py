@@ -203,8 +203,8 @@ class Route(Generic[L]):
         return kept
 
     def _keep_again(self, lease: Lease[L]) -> bool:
-        """Keep what was taken, unless it is replaced, or the transport was closed since."""
-        keeps = self._open and self._kept is None and lease.room() > 0
+        """Keep what was taken, unless somebody waits for it, or has no use for it any more."""
+        keeps = self._open and self._kept is None and lease.room() > 0 and not lease.stock.wanted
         if keeps:
             self._kept = lease
         return keeps

@@ -154,6 +154,11 @@ class Stock(Generic[L, T]):
         resting = self._breaker.wait(time.monotonic()) > 0
         return not (self._lent or self._idle or self._queue or resting)
 
+    @property
+    def wanted(self) -> bool:
+        """True if somebody waits for a place."""
+        return bool(self._queue)
+
     def close(self) -> None:
         """Say QUIT on every connection, now or when it is given back, and close it."""
         self._take_back()

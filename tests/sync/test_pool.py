@@ -249,6 +249,23 @@ def test_who_forgets_to_close_takes_no_place_for_ever(smtpd: ScriptedServer) -> 
     assert not connection.open
 
 
+def test_a_connection_is_not_kept_where_somebody_waits_for_it(smtpd: ScriptedServer) -> None:
+    """Two batches of one transport that is open: the second waits for the place of the first."""
+    only = relay(smtpd, max_connections=1, pool_timeout=30)
+    mails = [(ENVELOPE, CONTENT)] * 3
+    with Transport(only) as sender, ThreadPoolExecutor(1) as thread:
+        first = sender.send_many(mails)
+        reports = [next(first)]
+        second = thread.submit(lambda: list(sender.send_many(mails)))
+        while not pool_for(only).wanted:
+            assert not second.done()
+            time.sleep(0.001)
+        reports += first
+        reports += second.result(10)
+    assert all(report.all_accepted for report in reports)
+    assert len(smtpd.messages) == 6
+
+
 def test_a_batch_that_goes_on_elsewhere_leaves_no_connection_open(smtpd: ScriptedServer) -> None:
     with ScriptedServer() as first:
         first.drop("RCPT", times=1)
