@@ -49,6 +49,10 @@ class Link:
         """False if the server has closed the connection, or said anything unasked."""
         raise NotImplementedError
 
+    def look(self) -> None:
+        """Take what the server has said while nobody waited for it, or that it is gone."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """Close it at once. Nothing is said to the server."""
         raise NotImplementedError

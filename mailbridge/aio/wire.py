@@ -92,7 +92,7 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
 
     def alive(self) -> bool:
         """False if the server has closed the connection, or said anything unasked."""
-        self._look()
+        self.look()
         self._looked = True
         return self.open and self.session.usable and not self.session.has_input
 
@@ -165,7 +165,7 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
                 block = data if octets <= BLOCK else self._first_block(data)
             if watchful:
                 # A server may cut content short, or refuse it in the middle.
-                self._look()
+                self.look()
             if session.eof or (session.has_input and session.answered_early):
                 self._stop_writing()
                 return not self._goes_on_soon
@@ -286,14 +286,14 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
         if self._held:
             # How much of it has left is not known any more: not all, since that would be told.
             self.session.sending(self._held - 1)
-        self._look()
+        self.look()
         if isinstance(exc, OSError) and not (self.session.has_input or self.session.eof):
             self._fail(self._lost(exc))
             return
         self._receive(b"")
         self._go_on()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Take what has arrived already: a 421, the end of the connection, or nothing."""
         if self.sock is None or self.session.eof:
             return

@@ -128,16 +128,12 @@ class Connection(Wire):
         self._look_first()
         return self.session.alive and not self.session.has_input
 
-    def look(self) -> None:
-        """Take what the server has said while nobody waited for it, or that it is gone."""
-        self._look()
-
     def _look_first(self) -> None:
         """The same before anything is written, unless that was done just now."""
         if not self._looked:
-            self._look()
+            self.look()
             if self.session.has_input:
-                self._look()  # It may have gone since it said that.
+                self.look()  # It may have gone since it said that.
         self._looked = False
 
     def _tell(

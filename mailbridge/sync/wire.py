@@ -73,7 +73,7 @@ class Wire(Link):
     def alive(self) -> bool:
         """False if the server has closed the connection, or said anything unasked."""
         if self.session.idle:
-            self._look()
+            self.look()
             self._looked = True
         self._keep_session()
         return self.sock is not None and self.session.usable and not self.session.has_input
@@ -131,7 +131,7 @@ class Wire(Link):
         # than to read in vain.
         return isinstance(self.sock, ssl.SSLSocket) and self.sock.pending() > 0
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Take what has arrived already: a 421, the end of the connection, or nothing."""
         if self.sock is None or not (self._holds_octets() or self._wait(READ, 0.0)):
             return
@@ -152,7 +152,7 @@ class Wire(Link):
         while data := session.data_to_send():
             for block in (data,) if len(data) <= BLOCK else _blocks(data):
                 if watchful or block is not data:
-                    self._look()
+                    self.look()
                 wrote = self._write_block(block)
                 if not wrote:
                     session.stop_writing()
@@ -194,7 +194,7 @@ class Wire(Link):
             if not ready:
                 raise self._timed_out(self.timeouts.reply, "for the server to read")
             if ready & READ:
-                self._look()
+                self.look()
         return True
 
     def _write_failed(self, error: OSError) -> None:

@@ -342,6 +342,9 @@ class Link:
     def alive(self) -> bool:
         return self.session.usable
 
+    def look(self) -> None:
+        """Whether anything is there would depend on the clock: whoever waits is told in time."""
+
     def close(self) -> None:
         self.session.abandon("closed")
 
