@@ -18,6 +18,9 @@ PATIENCE_AT_QUIT = 5.0
 class Link:
     """A session, and how its connection is to be. `host` is "name:port", for errors."""
 
+    # What was looked for when it was asked if it is alive need not be looked for again.
+    _looked = False
+
     def __init__(
         self,
         session: Session,
@@ -52,6 +55,14 @@ class Link:
     def look(self) -> None:
         """Take what the server has said while nobody waited for it, or that it is gone."""
         raise NotImplementedError
+
+    def _look_first(self) -> None:
+        """Look before anything is written, unless that was done just now."""
+        if not self._looked:
+            self.look()
+            if self.session.has_input:
+                self.look()  # It may have gone since it said that.
+        self._looked = False
 
     def close(self) -> None:
         """Close it at once. Nothing is said to the server."""

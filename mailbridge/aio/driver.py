@@ -80,14 +80,6 @@ class Connection(Wire):
         session = self.session
         return self._dialogue is None and session.alive and not session.has_input
 
-    def _look_first(self) -> None:
-        """The same before anything is written, unless that was done just now."""
-        if not self._looked:
-            self.look()
-            if self.session.has_input:
-                self.look()  # It may have gone since it said that.
-        self._looked = False
-
     async def _conclude(self) -> Any:
         """Wait for the dialogue to end, and return its result."""
         session = self.session

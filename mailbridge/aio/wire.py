@@ -47,8 +47,6 @@ class Wire(Link, Events, asyncio.BufferedProtocol, asyncio.Protocol):
     _held = 0
     _wrote = False
     _goes_on_soon = False
-    # What was looked for when it was asked if it is alive need not be looked for again.
-    _looked = False
 
     async def connect(
         self,

@@ -128,14 +128,6 @@ class Connection(Wire):
         self._look_first()
         return self.session.alive and not self.session.has_input
 
-    def _look_first(self) -> None:
-        """The same before anything is written, unless that was done just now."""
-        if not self._looked:
-            self.look()
-            if self.session.has_input:
-                self.look()  # It may have gone since it said that.
-        self._looked = False
-
     def _tell(
         self,
         need: Need,

@@ -32,8 +32,6 @@ class Wire(Link):
 
     sock: socket.socket | None = None
     _waiter: Waiter | None = None
-    # What was looked for when it was asked if it is alive need not be looked for again.
-    _looked = False
 
     def connect(
         self,
