@@ -22,6 +22,12 @@ GRANTED = ("250 2.1.0 Ok", "250 2.1.5 Ok", "354 go on")
 """Its replies to a group of MAIL, RCPT and DATA."""
 
 
+def close_by_reset(sock: socket.socket) -> None:
+    """Close so that the other side gets a RST, whatever was not read yet."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
 class Gone(Exception):
     """The client has closed the connection."""
 
@@ -133,8 +139,7 @@ class Peer:
 
     def reset(self) -> None:
         """Close so that the client gets a RST, whatever it has not read yet."""
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        close_by_reset(self.sock)
 
     def wait_for_close(self) -> None:
         """Read and forget until the client has gone."""

@@ -6,7 +6,6 @@ with that.
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -221,8 +220,6 @@ def test_nothing_is_written_to_a_server_that_has_gone_while_the_next_mail_took_i
     options = {"tls": "implicit", "ca_file": ca.ca_file} if tls else {}
 
     def dialogue(peer: Peer) -> None:
-        # Or what it says last waits for an ACK.
-        peer.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
             peer.start_tls(context)
         kind(peer, at - 1)

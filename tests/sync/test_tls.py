@@ -8,7 +8,6 @@ import os
 import select
 import socket
 import ssl
-import struct
 import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -29,7 +28,7 @@ from mailbridge.sync.pool import pool_for
 from mailbridge.testing import ScriptedServer, TestCA
 from mailbridge.testing.certificates import certificate_of
 from mailbridge.tls import context_for, sessions_of, tls_context
-from tests.sync.servers import LOCK_STEP, Peer, RawServer, leave, reset
+from tests.sync.servers import LOCK_STEP, Peer, RawServer, close_by_reset, leave, reset
 from tests.sync.support import CONTENT, ENVELOPE, SENDER, TO, client, heard, transport, verbs
 
 ME = "127.0.0.1"
@@ -46,11 +45,6 @@ def starttls_server(ca: TestCA):
 def tls_server(ca: TestCA):
     with ScriptedServer(tls_context=ca.server_context(ME), implicit_tls=True) as smtpd:
         yield smtpd
-
-
-def reset_by_server(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
 
 
 # -- the modes
@@ -365,7 +359,7 @@ def test_a_server_that_goes_in_the_handshake(
 def test_a_connection_that_was_reset_before_the_handshake_is_closed(ca: TestCA) -> None:
     with socket.create_server((ME, 0)) as listening:
         sock = socket.create_connection(listening.getsockname())
-        reset_by_server(listening.accept()[0])
+        close_by_reset(listening.accept()[0])
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     assert poll.poll(5000)
